@@ -1,0 +1,62 @@
+"""What the parts of tokentide say to each other: events, totals, budgets, alerts, topics, money, errors.
+
+`tokentide.schemas.columns` (the Arrow form of priced rows) needs the extra `pipeline` and is imported by itself.
+"""
+
+from tokentide.schemas.alert import Alert, AlertKind, AlertLevel, alert_id
+from tokentide.schemas.budget import Budget, BudgetLimit, Limits, Unit
+from tokentide.schemas.environment import Environment
+from tokentide.schemas.errors import (
+    DataLossError,
+    InvalidEventError,
+    ServiceUnavailableError,
+    SettingsError,
+    StorageRefusedError,
+    TokentideError,
+)
+from tokentide.schemas.kafka import KafkaSettings
+from tokentide.schemas.money import PICO_PER_USD, format_usd, pico_from_usd, usd_from_pico
+from tokentide.schemas.priced import PricedUsage, PriceStatus
+from tokentide.schemas.rejected import Rejected
+from tokentide.schemas.spend import Period, Scope, SpendTotal, period_end, period_start
+from tokentide.schemas.topics import TopicNames, TopicPlan, changelog_name, plan_topics
+from tokentide.schemas.usage import ApiOperation, Status, UsageEvent, new_event_id
+
+__all__ = [
+    "PICO_PER_USD",
+    "Alert",
+    "AlertKind",
+    "AlertLevel",
+    "ApiOperation",
+    "Budget",
+    "BudgetLimit",
+    "DataLossError",
+    "Environment",
+    "InvalidEventError",
+    "KafkaSettings",
+    "Limits",
+    "Period",
+    "PriceStatus",
+    "PricedUsage",
+    "Rejected",
+    "Scope",
+    "ServiceUnavailableError",
+    "SettingsError",
+    "SpendTotal",
+    "Status",
+    "StorageRefusedError",
+    "TokentideError",
+    "TopicNames",
+    "TopicPlan",
+    "Unit",
+    "UsageEvent",
+    "alert_id",
+    "changelog_name",
+    "format_usd",
+    "new_event_id",
+    "period_end",
+    "period_start",
+    "pico_from_usd",
+    "plan_topics",
+    "usd_from_pico",
+]

@@ -1,0 +1,64 @@
+"""Alerts, as the topic `usage.alerts` holds them, for every subscriber."""
+
+import hashlib
+from decimal import Decimal
+from enum import StrEnum
+from typing import Literal
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+
+from tokentide.schemas.budget import Unit
+from tokentide.schemas.spend import Period, Scope
+
+__all__ = ["Alert", "AlertKind", "AlertLevel", "alert_id"]
+
+
+class AlertKind(StrEnum):
+    """What happened."""
+
+    THRESHOLD = "threshold"
+    BUDGET_EXCEEDED = "budget_exceeded"
+    UNPRICED_MODEL = "unpriced_model"
+
+
+class AlertLevel(StrEnum):
+    """How urgent it is."""
+
+    INFO = "info"
+    WARNING = "warning"
+    CRITICAL = "critical"
+
+
+class Alert(BaseModel):
+    """One alert. It may be on the topic more than once: subscribers drop repeats by `alert_id`."""
+
+    model_config = ConfigDict(frozen=True, strict=True)
+
+    schema_version: Literal[1] = 1
+    alert_id: str = Field(description="Deterministic: the same alert has the same id after any crash.")
+    timestamp: AwareDatetime = Field(description="When it was raised, wall clock.")
+    kind: AlertKind = Field(strict=False)
+    level: AlertLevel = Field(strict=False)
+    scope: Scope = Field(strict=False)
+    scope_id: str
+    period: Period = Field(strict=False)
+    period_start: AwareDatetime
+    period_end: AwareDatetime
+    budget_id: str | None = None
+    budget_revision: int | None = None
+    threshold_pct: int | None = None
+    unit: Unit | None = Field(default=None, strict=False)
+    limit: Decimal | None = Field(default=None, strict=False)
+    used: Decimal | None = Field(default=None, strict=False, description="USD or tokens, as `unit` says.")
+    requests: int | None = Field(default=None, description="For unpriced_model: how many requests so far.")
+    message: str
+
+
+def alert_id(kind: AlertKind, subject: str, period_start: int, threshold_pct: int | None) -> str:
+    """Return the id of an alert: 32 hex digits of SHA-256 over what makes it the same alert.
+
+    `subject` is `budget_id@revision` for a budget and `provider/model` for a model without a price;
+    `period_start` is in Unix seconds.
+    """
+    parts = (kind.value, subject, str(period_start), str(threshold_pct or ""))
+    return hashlib.sha256("\x1f".join(parts).encode()).hexdigest()[:32]

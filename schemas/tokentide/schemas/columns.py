@@ -1,0 +1,82 @@
+"""The Arrow form of priced rows: one record of `usage.priced` is one Arrow IPC stream of these columns."""
+
+import enum
+import types
+import typing
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+from pydantic import BaseModel
+
+from tokentide.schemas.priced import PricedUsage
+
+try:
+    import pyarrow as pa
+except ImportError as error:
+    raise ImportError("priced rows need pyarrow: pip install 'tokentide[pipeline]'") from error
+
+__all__ = ["COVERED_FROM", "COVERED_TO", "PRICED_SCHEMA", "read_chunk", "write_chunk"]
+
+# Headers of a record of `usage.priced`: the source offsets that it covers, rejected and duplicate ones too.
+COVERED_FROM = "tokentide-covered-from"
+COVERED_TO = "tokentide-covered-to"
+
+_TYPES: dict[Any, pa.DataType] = {
+    str: pa.string(),
+    int: pa.int64(),
+    bool: pa.bool_(),
+    float: pa.float64(),
+    Decimal: pa.decimal128(38, 12),
+    datetime: pa.timestamp("us", tz="UTC"),
+}
+
+
+def _field(name: str, annotation: Any) -> pa.Field:
+    if name == "tags":
+        return pa.field(name, pa.map_(pa.string(), pa.string()), nullable=False)
+    if name == "metadata":
+        return pa.field(name, pa.string(), nullable=False)
+    nullable = False
+    while True:
+        origin = typing.get_origin(annotation)
+        if origin is typing.Annotated:
+            annotation = typing.get_args(annotation)[0]
+        elif origin in (typing.Union, types.UnionType):
+            (annotation,) = (part for part in typing.get_args(annotation) if part is not type(None))
+            nullable = True
+        elif origin is typing.Literal:
+            annotation = type(typing.get_args(annotation)[0])
+        elif isinstance(annotation, type) and issubclass(annotation, enum.Enum):
+            annotation = str
+        else:
+            return pa.field(name, _TYPES[annotation], nullable=nullable)
+
+
+def _schema(model: type[BaseModel]) -> pa.Schema:
+    return pa.schema([_field(name, field.annotation) for name, field in model.model_fields.items()])
+
+
+PRICED_SCHEMA: pa.Schema = _schema(PricedUsage)
+"""One column a field of PricedUsage; money is decimal128(38, 12) USD, `metadata` is JSON text."""
+
+_WRITING = pa.ipc.IpcWriteOptions(compression="lz4")
+
+
+def write_chunk(batch: pa.RecordBatch) -> bytes:
+    """Return the batch, which has PRICED_SCHEMA, as an Arrow IPC stream with lz4 buffers."""
+    buffer = pa.BufferOutputStream()
+    with pa.ipc.new_stream(buffer, batch.schema, options=_WRITING) as writer:
+        writer.write_batch(batch)
+    return buffer.getvalue().to_pybytes()
+
+
+def read_chunk(value: bytes, columns: list[str] | None = None) -> pa.Table:
+    """Return the rows of one record of `usage.priced`; with `columns`, only those are read.
+
+    Raises pyarrow.ArrowInvalid for bytes that are no Arrow IPC stream.
+    """
+    included = None if columns is None else [PRICED_SCHEMA.get_field_index(name) for name in columns]
+    options = pa.ipc.IpcReadOptions(included_fields=included, use_threads=False)
+    with pa.ipc.open_stream(value, options=options) as reader:
+        return reader.read_all()
