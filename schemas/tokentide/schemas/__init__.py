@@ -1,6 +1,6 @@
 """What the parts of tokentide say to each other: events, totals, budgets, alerts, topics, money, errors.
 
-`tokentide.schemas.columns` (the Arrow form of priced rows) needs the extra `pipeline` and is imported by itself.
+`tokentide.schemas.columns`, the Arrow form of priced rows, needs the extra `pipeline` and is imported alone.
 """
 
 from tokentide.schemas.alert import Alert, AlertKind, AlertLevel, alert_id

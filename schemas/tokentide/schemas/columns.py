@@ -3,11 +3,10 @@
 import enum
 import types
 import typing
-from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from pydantic import BaseModel
+from pydantic import AwareDatetime, BaseModel
 
 from tokentide.schemas.priced import PricedUsage
 
@@ -28,11 +27,11 @@ _TYPES: dict[Any, pa.DataType] = {
     bool: pa.bool_(),
     float: pa.float64(),
     Decimal: pa.decimal128(38, 12),
-    datetime: pa.timestamp("us", tz="UTC"),
+    AwareDatetime: pa.timestamp("us", tz="UTC"),
 }
 
 
-def _field(name: str, annotation: Any) -> pa.Field:
+def _field(name: str, annotation: Any) -> "pa.Field[Any]":
     if name == "tags":
         return pa.field(name, pa.map_(pa.string(), pa.string()), nullable=False)
     if name == "metadata":
