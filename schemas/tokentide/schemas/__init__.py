@@ -18,7 +18,7 @@ from tokentide.schemas.kafka import KafkaSettings
 from tokentide.schemas.money import PICO_PER_USD, format_usd, pico_from_usd, usd_from_pico
 from tokentide.schemas.priced import PricedUsage, PriceStatus
 from tokentide.schemas.rejected import Rejected
-from tokentide.schemas.spend import Period, Scope, SpendTotal, period_end, period_start
+from tokentide.schemas.spend import Period, Scope, SpendTotal, SpendUpdate, period_end, period_start
 from tokentide.schemas.topics import TopicNames, TopicPlan, changelog_name, plan_topics
 from tokentide.schemas.usage import ApiOperation, Status, UsageEvent, new_event_id
 
@@ -43,6 +43,7 @@ __all__ = [
     "ServiceUnavailableError",
     "SettingsError",
     "SpendTotal",
+    "SpendUpdate",
     "Status",
     "StorageRefusedError",
     "TokentideError",

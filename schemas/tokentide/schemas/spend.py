@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
-__all__ = ["Period", "Scope", "SpendTotal", "period_end", "period_start"]
+__all__ = ["Period", "Scope", "SpendTotal", "SpendUpdate", "period_end", "period_start"]
 
 Whole = Annotated[int, Field(ge=0)]
 
@@ -31,25 +31,36 @@ class Period(StrEnum):
 
 
 class SpendTotal(BaseModel):
-    """What one entity used in one period, counted from one partition of the events topic.
+    """What one entity used in one period, counted from one partition of the events topic; absolute."""
 
-    The numbers are absolute: the highest `version` of (scope, scope_id, period, period_start,
-    source_partition) is the truth, and the sum over source partitions is the total.
+    model_config = ConfigDict(frozen=True, strict=True)
+
+    period: Period = Field(strict=False)
+    period_start: Annotated[int, Field(description="Unix seconds, UTC.")]
+    requests: Whole
+    input_tokens: Whole
+    output_tokens: Whole
+    cost_pico_usd: Annotated[int, Field(strict=False, ge=0)] = Field(
+        description="Whole 1e-12 USD; a decimal string in JSON, for it can outgrow 64 bits."
+    )
+    unpriced_requests: Whole = Field(description="Requests of unknown price: their cost is missing here.")
+
+
+class SpendUpdate(BaseModel):
+    """One record of `usage.spend`: the totals of one entity that changed, from one source partition.
+
+    Topic key: `scope:scope_id|source_partition`. For each (scope, scope_id, period, period_start,
+    source_partition) the record with the highest `version` is the truth; the sum over source partitions is
+    the total. So a record sent twice, or an old one late, changes nothing.
     """
 
     model_config = ConfigDict(frozen=True, strict=True)
 
     scope: Scope = Field(strict=False)
     scope_id: str = Field(description="The user, the team, ...; a model is named provider/model.")
-    period: Period = Field(strict=False)
-    period_start: Annotated[int, Field(description="Unix seconds, UTC.")]
     source_partition: Whole
     version: Whole = Field(description="The last source offset that is counted in.")
-    requests: Whole
-    input_tokens: Whole
-    output_tokens: Whole
-    cost_pico_usd: Whole = Field(strict=False, description="Whole 1e-12 USD; a decimal string in JSON.")
-    unpriced_requests: Whole = Field(description="Requests of unknown price: their cost is missing here.")
+    totals: tuple[SpendTotal, ...] = Field(strict=False)
 
 
 def period_start(period: Period, timestamp: int) -> int:
