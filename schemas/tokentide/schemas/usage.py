@@ -18,9 +18,12 @@ from pydantic import (
     ConfigDict,
     Field,
     JsonValue,
+    ValidationError,
     model_validator,
 )
 from pydantic_core import to_json
+
+from tokentide.schemas.errors import InvalidEventError
 
 __all__ = ["ApiOperation", "Status", "UsageEvent", "new_event_id"]
 
@@ -200,6 +203,35 @@ class UsageEvent(BaseModel):
         if self.metadata and len(to_json(self.metadata)) > MAX_METADATA_BYTES:
             raise ValueError(f"metadata must fit in {MAX_METADATA_BYTES} bytes of JSON")
         return self
+
+    @classmethod
+    def from_wire(cls, value: bytes | None) -> Self:
+        """Return the event that a Kafka record holds.
+
+        Raises InvalidEventError, whose text says what to mend in the producer. The record must carry its
+        `event_id`: an id made up by the reader would make each reading another event.
+        """
+        if value is None:
+            raise InvalidEventError("the record has no value; publish one JSON object per record")
+        try:
+            event = cls.model_validate_json(value)
+        except ValidationError as error:
+            raise InvalidEventError(_sentence(error)) from None
+        if "event_id" not in event.model_fields_set:
+            raise InvalidEventError(
+                "event_id: missing; send the id that names this call, the same on a retry"
+            )
+        return event
+
+
+def _sentence(error: ValidationError) -> str:
+    problems = [
+        f"{'.'.join(str(part) for part in problem['loc']) or 'the record'}: {problem['msg']}"
+        for problem in error.errors(include_url=False, include_input=False, include_context=False)
+        if problem["type"] != "default_factory_not_called"
+    ]
+    more = f"; and {len(problems) - 5} more" if len(problems) > 5 else ""
+    return ("; ".join(problems[:5]) + more)[:2000]
 
 
 # What is counted inside what: the sum of the left never exceeds the right.

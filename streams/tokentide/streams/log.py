@@ -1,0 +1,100 @@
+"""Reading the log directly: without a group, without Faust."""
+
+import time
+from collections.abc import Iterator
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+
+from tokentide.schemas import KafkaSettings, ServiceUnavailableError
+from tokentide.streams.chunk import Record
+
+__all__ = ["Log"]
+
+_TIMEOUT_SECONDS = 30.0
+
+
+class Log:
+    """Blocking reads of single partitions; call it in a thread.
+
+    Raises ServiceUnavailableError when the broker does not answer within half a minute.
+    """
+
+    def __init__(self, kafka: KafkaSettings) -> None:
+        self._kafka = kafka
+
+    def partitions(self, topics: list[str]) -> dict[str, int]:
+        """Return how many partitions each topic has; a topic that does not exist has none."""
+        consumer = self._consumer()
+        try:
+            known = consumer.list_topics(timeout=10).topics
+        except KafkaException as error:
+            raise self._unavailable(error) from error
+        finally:
+            consumer.close()
+        return {topic: len(known[topic].partitions) if topic in known else 0 for topic in topics}
+
+    def read(self, topic: str, partition: int, start: int) -> Iterator[Record]:
+        """Yield the records from `start` (or the log's start) to the end that the log has at the call."""
+        consumer = self._consumer()
+        try:
+            at = TopicPartition(topic, partition)
+            low, high = consumer.get_watermark_offsets(at, timeout=_TIMEOUT_SECONDS, cached=False)
+            if max(low, start) >= high:
+                return
+            at.offset = max(low, start)
+            consumer.assign([at])
+            deadline = time.monotonic() + _TIMEOUT_SECONDS
+            while True:
+                messages = consumer.consume(1000, timeout=0.5)
+                for message in messages:
+                    error = message.error()
+                    if error is not None:
+                        if error.code() == KafkaError._PARTITION_EOF:
+                            return
+                        raise KafkaException(error)
+                    deadline = time.monotonic() + _TIMEOUT_SECONDS
+                    offset = message.offset()
+                    assert offset is not None
+                    if offset >= high:
+                        return
+                    yield Record(
+                        offset,
+                        message.timestamp()[1],
+                        message.key(),  # type: ignore[arg-type]  # bytes: no deserializer is set
+                        message.value(),  # type: ignore[arg-type]
+                        tuple(message.headers() or ()),  # type: ignore[arg-type]
+                    )
+                    if offset + 1 >= high:
+                        return
+                if time.monotonic() > deadline:
+                    raise ServiceUnavailableError(
+                        f"{topic}[{partition}] at {self._kafka.broker} gave no record for {_TIMEOUT_SECONDS:.0f} "
+                        "seconds; check the broker"
+                    )
+        except KafkaException as error:
+            raise self._unavailable(error) from error
+        finally:
+            consumer.close()
+
+    def first_offset(self, topic: str, partition: int, start: int) -> int | None:
+        """Return the offset of the first record at or after `start`, or None when there is none."""
+        return next((record.offset for record in self.read(topic, partition, start)), None)
+
+    def _consumer(self) -> Consumer:
+        return Consumer(
+            {
+                **self._kafka.librdkafka(),
+                "group.id": "tokentide-log-reader",
+                "enable.auto.commit": False,
+                "enable.partition.eof": True,
+                "auto.offset.reset": "earliest",
+                "fetch.max.bytes": 16_000_000,
+                "log_level": 3,
+            }
+        )
+
+    def _unavailable(self, error: KafkaException) -> ServiceUnavailableError:
+        return ServiceUnavailableError(
+            f"the broker at {self._kafka.broker} does not answer ({error.args[0].str()}); start it or set "
+            "TOKENTIDE_BROKER"
+        )

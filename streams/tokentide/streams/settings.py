@@ -1,0 +1,57 @@
+"""The settings of the meter."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tokentide.schemas import Environment, KafkaSettings, TopicNames
+
+__all__ = ["MeterSettings"]
+
+
+@dataclass(frozen=True)
+class MeterSettings:
+    """What a meter worker needs to know."""
+
+    kafka: KafkaSettings = field(default_factory=KafkaSettings)
+    topics: TopicNames = field(default_factory=TopicNames)
+    meter_id: str = "tokentide-meter"
+    """Consumer group, and the first part of the names of the changelog topics."""
+    worker: str = "meter-1"
+    """Name of this worker, for static group membership: unique among the workers of the group."""
+    work_dir: Path = Path(".tokentide")
+    """Where Faust may write; no state of worth is kept there."""
+    session_timeout_seconds: float = 30.0
+    """After so long without a heartbeat a worker has lost its partitions."""
+    flush_seconds: float = 0.1
+    """Totals and alerts leave at most so often, at once when the last flush is longer ago."""
+    max_future_seconds: int = 3600
+    """An event further ahead of its Kafka record is rejected."""
+    dedupe_days: int = 7
+    """How long event ids are remembered, by the time their record was produced."""
+    chunk_records: int = 2000
+    recovery_seconds: float = 300.0
+    """A worker that has not recovered its state after so long exits."""
+
+    @classmethod
+    def from_env(cls) -> "MeterSettings":
+        """Read `TOKENTIDE_*`; raises SettingsError that names every problem."""
+        environment = Environment()
+        settings = cls(
+            kafka=KafkaSettings.read(environment),
+            topics=TopicNames.read(environment),
+            meter_id=environment.text("TOKENTIDE_METER_ID", cls.meter_id),
+            worker=environment.text("TOKENTIDE_WORKER", cls.worker),
+            work_dir=Path(environment.text("TOKENTIDE_WORK_DIR", str(cls.work_dir))),
+            session_timeout_seconds=environment.number(
+                "TOKENTIDE_SESSION_TIMEOUT_SECONDS", cls.session_timeout_seconds, least=1.0
+            ),
+            flush_seconds=environment.number("TOKENTIDE_FLUSH_SECONDS", cls.flush_seconds),
+            max_future_seconds=environment.whole("TOKENTIDE_MAX_FUTURE_SECONDS", cls.max_future_seconds),
+            dedupe_days=environment.whole("TOKENTIDE_DEDUPE_DAYS", cls.dedupe_days, least=1),
+            chunk_records=environment.whole("TOKENTIDE_CHUNK_RECORDS", cls.chunk_records, least=1),
+            recovery_seconds=environment.number(
+                "TOKENTIDE_RECOVERY_SECONDS", cls.recovery_seconds, least=1.0
+            ),
+        )
+        environment.check()
+        return settings
