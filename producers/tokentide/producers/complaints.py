@@ -1,0 +1,40 @@
+"""Log lines that cannot flood a log."""
+
+import logging
+import time
+from collections.abc import Callable
+
+__all__ = ["Complaints", "LibrdkafkaLog"]
+
+_INTERVAL_SECONDS = 60.0
+
+
+class Complaints:
+    """Warnings, of each kind at most one a minute; the rest is counted in the next one."""
+
+    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._monotonic = monotonic
+        self._silent_until: dict[str, float] = {}
+        self._unsaid: dict[str, int] = {}
+        self._logger = logging.getLogger("tokentide.producers")
+
+    def warn(self, kind: str, sentence: str) -> None:
+        """Log the sentence, unless one of its kind was logged within the last minute."""
+        now = self._monotonic()
+        if now < self._silent_until.get(kind, now):
+            self._unsaid[kind] = self._unsaid.get(kind, 0) + 1
+            return
+        self._silent_until[kind] = now + _INTERVAL_SECONDS
+        unsaid = self._unsaid.pop(kind, 0)
+        self._logger.warning("%s%s", sentence, f" ({unsaid} more like this before)" if unsaid else "")
+
+
+class LibrdkafkaLog:
+    """Makes debug lines of librdkafka's own, one for each failed connection; `Complaints` sums them up."""
+
+    def __init__(self) -> None:
+        self._logger = logging.getLogger("tokentide.producers.librdkafka")
+
+    def log(self, level: int, message: str, *values: object) -> None:
+        """Log a line of librdkafka; its level is left aside."""
+        self._logger.debug(message, *values)

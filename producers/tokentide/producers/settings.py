@@ -1,0 +1,98 @@
+"""The settings of a usage producer."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from tokentide.schemas import Environment, KafkaSettings, SettingsError, TopicNames
+
+__all__ = ["ProducerSettings"]
+
+
+@dataclass(frozen=True)
+class ProducerSettings:
+    """How a service sends its usage events.
+
+    Raises SettingsError that names every wrong value.
+    """
+
+    kafka: KafkaSettings = field(default_factory=KafkaSettings)
+    topic: str = TopicNames().events
+    # CloudEvents `source` of events that name no service.
+    source: str = "tokentide"
+    # How long a record waits for others to share its request.
+    linger_ms: int = 30
+    # Events inside librdkafka, and in the fallback behind it; what is beyond both is dropped and counted.
+    queue_events: int = 100_000
+    fallback_events: int = 100_000
+    # How long an event is retried before it is counted as failed.
+    delivery_timeout_seconds: float = 300.0
+    # How long the end of the process may be held up by undelivered events.
+    exit_timeout_seconds: float = 5.0
+    # More librdkafka properties; they win over ours.
+    extra: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        problems = [f"{name} must not be empty" for name in ("topic", "source") if not getattr(self, name)]
+        if not all(self.kafka.broker.replace(" ", "").split(",")):
+            problems.append(f"broker {self.kafka.broker!r} must be host:port, or several with commas between")
+        least = {
+            "linger_ms": 0,
+            "queue_events": 1,
+            "fallback_events": 0,
+            "delivery_timeout_seconds": 1,
+            "exit_timeout_seconds": 0,
+        }
+        problems += [
+            f"{name} = {getattr(self, name)} must be at least {bound}"
+            for name, bound in least.items()
+            if not getattr(self, name) >= bound
+        ]
+        if problems:
+            raise SettingsError("; ".join(problems))
+
+    @classmethod
+    def from_env(cls, variables: Mapping[str, str] | None = None) -> "ProducerSettings":
+        """Read `TOKENTIDE_BROKER`, `TOKENTIDE_KAFKA_*`, `TOKENTIDE_TOPIC_EVENTS` and `TOKENTIDE_PRODUCER_*`.
+
+        Raises SettingsError that names every problem.
+        """
+        environment = Environment(variables)
+        defaults = {each.name: each.default for each in fields(cls)}
+
+        def whole(name: str, least: int) -> int:
+            default: Any = defaults[name]
+            return environment.whole(f"TOKENTIDE_PRODUCER_{name.upper()}", default, least=least)
+
+        def seconds(name: str, least: float) -> float:
+            default: Any = defaults[name]
+            return environment.number(f"TOKENTIDE_PRODUCER_{name.upper()}", default, least=least)
+
+        settings: dict[str, Any] = {
+            "kafka": KafkaSettings.read(environment),
+            "topic": TopicNames.read(environment).events,
+            "source": environment.text("TOKENTIDE_PRODUCER_SOURCE", cls.source),
+            "linger_ms": whole("linger_ms", 0),
+            "queue_events": whole("queue_events", 1),
+            "fallback_events": whole("fallback_events", 0),
+            "delivery_timeout_seconds": seconds("delivery_timeout_seconds", 1),
+            "exit_timeout_seconds": seconds("exit_timeout_seconds", 0),
+        }
+        environment.check()
+        return cls(**settings)
+
+    def librdkafka(self) -> dict[str, Any]:
+        """Return the properties for confluent-kafka's Producer."""
+        return {
+            **self.kafka.librdkafka(),
+            "client.id": "tokentide-producer",
+            "enable.idempotence": True,
+            "acks": "all",
+            "compression.type": "lz4",
+            "linger.ms": self.linger_ms,
+            # As Java clients place a key; librdkafka's own default differs.
+            "partitioner": "murmur2_random",
+            "message.timeout.ms": int(self.delivery_timeout_seconds * 1000),
+            "queue.buffering.max.messages": self.queue_events,
+            **self.extra,
+        }

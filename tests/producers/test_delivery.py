@@ -1,0 +1,250 @@
+"""What becomes of events when Kafka is slow, away or gone, and when many track at once."""
+
+import asyncio
+import json
+import socket
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+from confluent_kafka import Message
+
+from tokentide.producers import Counters, ProducerSettings, UsageProducer
+from tokentide.schemas import KafkaSettings
+
+Read = Callable[[], list[Message]]
+
+
+def settings(broker: str, topic: str = "usage.events") -> ProducerSettings:
+    return ProducerSettings(kafka=KafkaSettings(broker=broker), topic=topic)
+
+
+def ids(records: list[Message]) -> list[str]:
+    return [json.loads(record.value() or b"")["event_id"] for record in records]
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 15
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen within 15 s"
+        time.sleep(0.01)
+
+
+def test_flush_waits_for_the_delivery_of_everything(broker: str, topic: str, read: Read) -> None:
+    with UsageProducer(broker=broker, topic=topic) as producer:
+        for _ in range(100):
+            producer.track(provider="openai", model="m")
+
+        left = producer.flush(10)
+
+        assert left == 0
+        assert producer.counters == Counters(tracked=100, delivered=100)
+        assert len(read()) == 100
+
+
+def test_delivery_is_counted_without_anybody_calling_flush(broker: str, topic: str) -> None:
+    with UsageProducer(broker=broker, topic=topic) as producer:
+        producer.track(provider="openai", model="m")
+
+        until(lambda: producer.counters.delivered == 1)
+
+
+def test_a_full_queue_overflows_into_the_fallback_and_keeps_the_order(
+    broker: str, topic: str, read: Read
+) -> None:
+    slow = replace(settings(broker, topic), linger_ms=300, queue_events=5)
+    with UsageProducer(slow) as producer:
+        for number in range(500):
+            producer.track(event_id=f"{number:03}", provider="openai", model="m", user_id="ann")
+        overflowed = producer.counters.queued
+
+        left = producer.flush(20)
+
+    assert overflowed > 400
+    assert left == 0
+    assert ids(read()) == [f"{number:03}" for number in range(500)]
+
+
+def test_the_fallback_drains_without_anybody_calling_flush(broker: str, topic: str) -> None:
+    with UsageProducer(replace(settings(broker, topic), linger_ms=0, queue_events=5)) as producer:
+        for _ in range(200):
+            producer.track(provider="openai", model="m")
+
+        until(lambda: producer.counters.delivered == 200)
+
+
+def test_what_no_queue_can_hold_is_dropped_and_counted(
+    nowhere: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    full = replace(settings(nowhere), queue_events=5, fallback_events=3)
+    producer = UsageProducer(full)
+
+    for _ in range(10):
+        producer.track(provider="openai", model="m")
+
+    counters = producer.counters
+    lost = producer.close(0)
+    assert counters == Counters(tracked=10, dropped=2, in_flight=5, queued=3)
+    assert lost == 8
+    assert producer.counters == Counters(tracked=10, dropped=5, failed=5)
+    assert sum("was dropped: all queues are full" in line for line in caplog.messages) == 1
+
+
+def test_an_unreachable_broker_neither_blocks_nor_raises(
+    nowhere: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    started = time.monotonic()
+    producer = UsageProducer(broker=nowhere)
+    construction_seconds = time.monotonic() - started
+
+    slowest_seconds = 0.0
+    for _ in range(2000):
+        started = time.monotonic()
+        producer.track(provider="openai", model="m")
+        slowest_seconds = max(slowest_seconds, time.monotonic() - started)
+
+    counters = producer.counters
+    until(lambda: any("does not answer" in line for line in caplog.messages))
+    producer.close(0)
+    assert construction_seconds < 0.5
+    assert slowest_seconds < 0.05
+    assert counters == Counters(tracked=2000, in_flight=2000)
+    assert sum("does not answer" in line for line in caplog.messages) == 1
+
+
+def test_an_event_that_cannot_be_delivered_in_time_is_counted_as_failed(
+    nowhere: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with UsageProducer(replace(settings(nowhere), delivery_timeout_seconds=1)) as producer:
+        producer.track(provider="openai", model="m")
+
+        until(lambda: producer.counters.failed == 1)
+
+        assert producer.flush(0) == 0
+    assert any("a usage event was given up" in line for line in caplog.messages)
+
+
+def test_an_event_that_kafka_would_refuse_is_counted_as_failed(
+    nowhere: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    producer = UsageProducer(replace(settings(nowhere), extra={"message.max.bytes": "1000"}))
+
+    producer.track(provider="openai", model="m", error_message="x" * 2048)
+
+    counters = producer.counters
+    producer.close(0)
+    assert counters == Counters(tracked=1, failed=1)
+    assert any("a usage event was refused" in line for line in caplog.messages)
+
+
+def test_events_wait_for_a_broker_that_comes_back(broker: str, topic: str, read: Read) -> None:
+    with socket.socket() as door:
+        door.bind(("127.0.0.1", 0))  # bound, but not listening: connections are refused
+        closed_door = replace(settings(f"127.0.0.1:{door.getsockname()[1]}", topic), queue_events=5)
+        with UsageProducer(replace(closed_door, extra={"reconnect.backoff.max.ms": "200"})) as producer:
+            for number in range(50):
+                producer.track(event_id=f"{number:02}", provider="openai", model="m", user_id="ann")
+            waiting = producer.flush(0.2)
+
+            open_door(door, broker)
+
+            assert waiting == 50
+            assert producer.flush(20) == 0
+    assert ids(read()) == [f"{number:02}" for number in range(50)]
+
+
+def open_door(door: socket.socket, broker: str) -> None:
+    """Forward connections to the broker from now on."""
+
+    def carry(source: socket.socket, target: socket.socket) -> None:
+        with source, target:
+            while data := source.recv(65536):
+                target.sendall(data)
+
+    def accept() -> None:
+        while True:
+            try:
+                inside, _ = door.accept()
+            except OSError:
+                return
+            host, port = broker.split(":")
+            outside = socket.create_connection((host, int(port)))
+            threading.Thread(target=carry, args=(inside.dup(), outside.dup()), daemon=True).start()
+            threading.Thread(target=carry, args=(outside, inside), daemon=True).start()
+
+    door.listen()
+    threading.Thread(target=accept, daemon=True).start()
+
+
+def test_eight_threads_deliver_each_event_exactly_once(broker: str, topic: str, read: Read) -> None:
+    with UsageProducer(replace(settings(broker, topic), queue_events=500)) as producer:
+
+        def work(name: int) -> None:
+            for number in range(1000):
+                producer.track(
+                    event_id=f"{name}-{number:03}", provider="openai", model="m", user_id=str(name)
+                )
+
+        threads = [threading.Thread(target=work, args=(name,)) for name in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+        assert producer.flush(30) == 0
+        assert producer.counters == Counters(tracked=8000, delivered=8000)
+
+    found = ids(read())
+    assert sorted(found) == [f"{name}-{number:03}" for name in range(8) for number in range(1000)]
+    for name in range(8):
+        own = [event_id for event_id in found if event_id.startswith(f"{name}-")]
+        assert own == sorted(own)
+
+
+def test_it_works_from_asyncio(broker: str, topic: str, read: Read) -> None:
+    async def service() -> int:
+        producer = UsageProducer(broker=broker, topic=topic)
+
+        async def call(number: int) -> None:
+            await asyncio.sleep(0)
+            producer.track(event_id=str(number), provider="openai", model="m")
+
+        await asyncio.gather(*(call(number) for number in range(300)))
+        return await asyncio.to_thread(producer.close, 10)
+
+    lost = asyncio.run(service())
+
+    assert lost == 0
+    assert sorted(ids(read()), key=int) == [str(number) for number in range(300)]
+
+
+def test_a_closed_producer_drops_and_counts(broker: str, topic: str, read: Read) -> None:
+    producer = UsageProducer(broker=broker, topic=topic)
+    producer.track(provider="openai", model="m")
+    first, second = producer.close(10), producer.close(10)
+
+    producer.track(provider="openai", model="m")
+
+    assert (first, second) == (0, 0)
+    assert producer.counters == Counters(tracked=2, delivered=1, dropped=1)
+    assert producer.flush(0) == 0
+    assert len(read()) == 1
+
+
+def test_the_counters_always_add_up(broker: str, topic: str) -> None:
+    with UsageProducer(
+        replace(settings(broker, topic), linger_ms=0, queue_events=10, fallback_events=50)
+    ) as producer:
+        for number in range(3000):
+            producer.track(provider="openai", model="m" if number % 7 else "")
+            counters = producer.counters
+            assert counters.in_flight >= 0
+            assert counters.in_flight <= 10
+            assert counters.queued <= 50
+        assert producer.flush(20) == 0
+
+    counters = producer.counters
+    assert counters.invalid == 429
+    assert counters.tracked == counters.invalid + counters.dropped + counters.delivered == 3000

@@ -1,0 +1,103 @@
+"""The settings of a producer: from arguments, and from the environment."""
+
+from typing import Any
+
+import pytest
+
+from tokentide.producers import ProducerSettings, UsageProducer
+from tokentide.schemas import KafkaSettings, SettingsError
+
+
+def test_an_empty_environment_gives_the_defaults() -> None:
+    assert ProducerSettings.from_env({}) == ProducerSettings()
+
+
+def test_every_setting_is_read_from_the_environment() -> None:
+    settings = ProducerSettings.from_env(
+        {
+            "TOKENTIDE_BROKER": "kafka-1:9092,kafka-2:9092",
+            "TOKENTIDE_KAFKA_SECURITY_PROTOCOL": "sasl_ssl",
+            "TOKENTIDE_TOPIC_EVENTS": "llm.usage",
+            "TOKENTIDE_PRODUCER_SOURCE": "shop",
+            "TOKENTIDE_PRODUCER_LINGER_MS": "50",
+            "TOKENTIDE_PRODUCER_QUEUE_EVENTS": "10",
+            "TOKENTIDE_PRODUCER_FALLBACK_EVENTS": "0",
+            "TOKENTIDE_PRODUCER_DELIVERY_TIMEOUT_SECONDS": "60",
+            "TOKENTIDE_PRODUCER_EXIT_TIMEOUT_SECONDS": "1.5",
+        }
+    )
+
+    assert settings == ProducerSettings(
+        kafka=KafkaSettings(broker="kafka-1:9092,kafka-2:9092", security_protocol="SASL_SSL"),
+        topic="llm.usage",
+        source="shop",
+        linger_ms=50,
+        queue_events=10,
+        fallback_events=0,
+        delivery_timeout_seconds=60,
+        exit_timeout_seconds=1.5,
+    )
+
+
+def test_all_problems_of_the_environment_are_named_at_once() -> None:
+    variables = {"TOKENTIDE_PRODUCER_LINGER_MS": "soon", "TOKENTIDE_PRODUCER_QUEUE_EVENTS": "0"}
+
+    with pytest.raises(SettingsError) as failure:
+        ProducerSettings.from_env(variables)
+
+    assert str(failure.value) == (
+        "TOKENTIDE_PRODUCER_LINGER_MS='soon' is not a whole number; "
+        "TOKENTIDE_PRODUCER_QUEUE_EVENTS='0' must be at least 1"
+    )
+
+
+@pytest.mark.parametrize(
+    ("wrong", "problem"),
+    [
+        ({"topic": ""}, "topic must not be empty"),
+        ({"source": ""}, "source must not be empty"),
+        ({"kafka": KafkaSettings(broker="")}, "broker '' must be host:port"),
+        ({"kafka": KafkaSettings(broker="a:1,,b:1")}, "broker 'a:1,,b:1' must be host:port"),
+        ({"linger_ms": -1}, "linger_ms = -1 must be at least 0"),
+        ({"queue_events": 0}, "queue_events = 0 must be at least 1"),
+        ({"fallback_events": -1}, "fallback_events = -1 must be at least 0"),
+        ({"delivery_timeout_seconds": 0}, "delivery_timeout_seconds = 0 must be at least 1"),
+        ({"exit_timeout_seconds": float("nan")}, "exit_timeout_seconds = nan must be at least 0"),
+    ],
+)
+def test_a_wrong_setting_is_refused(wrong: dict[str, Any], problem: str) -> None:
+    with pytest.raises(SettingsError, match=problem):
+        ProducerSettings(**wrong)
+
+
+@pytest.mark.parametrize(
+    ("settings", "problem"),
+    [
+        (ProducerSettings(extra={"no.such": "1"}), 'No such configuration property: "no.such"'),
+        (ProducerSettings(kafka=KafkaSettings(security_protocol="TELNET")), '"TELNET"'),
+        (ProducerSettings(linger_ms=10**9), "linger.ms"),
+    ],
+)
+def test_what_librdkafka_refuses_is_refused_at_construction(settings: ProducerSettings, problem: str) -> None:
+    with pytest.raises(SettingsError, match="librdkafka refuses the settings") as failure:
+        UsageProducer(settings)
+
+    assert problem in str(failure.value)
+
+
+def test_without_settings_the_environment_is_read(nowhere: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TOKENTIDE_PRODUCER_FALLBACK_EVENTS", "many")
+
+    with pytest.raises(SettingsError, match="TOKENTIDE_PRODUCER_FALLBACK_EVENTS"):
+        UsageProducer(broker=nowhere)
+
+
+def test_extra_properties_win_over_ours() -> None:
+    settings = ProducerSettings(extra={"compression.type": "zstd"})
+
+    properties = settings.librdkafka()
+
+    assert properties["compression.type"] == "zstd"
+    assert properties["enable.idempotence"] is True
+    assert properties["acks"] == "all"
+    assert properties["message.timeout.ms"] == 300_000
