@@ -1,0 +1,181 @@
+"""ClickHouse in this process: chDB, opened once, with one short-lived connection a statement."""
+
+import re
+import threading
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+try:
+    import chdb
+    from chdb.state import connect
+except ImportError as error:
+    raise ImportError("the embedded ClickHouse needs chdb: pip install 'tokentide[embedded]'") from error
+
+from tokentide.schemas.errors import SettingsError
+from tokentide.sinks.embedded.faults import Fault
+from tokentide.sinks.embedded.formats import is_streamed, join_pieces
+from tokentide.sinks.embedded.gate import SPELLS_FILE, check_effect
+from tokentide.sinks.embedded.grants import write_configuration
+from tokentide.sinks.embedded.statement import InlineData, Statement
+
+__all__ = ["Engine", "Outcome", "Session"]
+
+_SETTING_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_STREAMED_STATEMENTS = frozenset({"SELECT", "WITH", "FROM"})
+# chDB starts with the defaults of clickhouse-local; a server has these.
+_SERVER_DEFAULTS = "implicit_select=0&allow_introspection_functions=0"
+
+
+@dataclass(frozen=True)
+class Session:
+    """What a request brings besides its statement: the database, settings, parameters and rights."""
+
+    may_write: bool = True
+    is_readonly: bool = False
+    database: str = ""
+    settings: Mapping[str, str] = field(default_factory=dict)
+    parameters: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What an INSERT wrote, as the engine counts it: rows of materialized views are in it."""
+
+    written_rows: int
+    written_bytes: int
+
+
+class Engine:
+    """The engine on one data path; the whole process can have one.
+
+    Every method may be called from many threads at once and blocks its own thread only: chDB releases the
+    interpreter while it works. What the engine refuses is a Fault.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._url = f"{path}?config-file={write_configuration(path / 'server')}&{_SERVER_DEFAULTS}"
+        try:
+            self._keeper: Any = cast(Any, chdb._chdb).connect(self._url)
+        except RuntimeError as error:
+            raise SettingsError(f"cannot open {path} as a ClickHouse data path: {error}") from error
+        self._keeper_lock = threading.Lock()
+        self._make_default_atomic()
+        facts = self._keeper.query("SELECT version(), timezone(), hostName()", "TabSeparated").bytes()
+        self.version, self.timezone, self.name = facts.decode().rstrip("\n").split("\t")
+
+    def _make_default_atomic(self) -> None:
+        """Mount `default` as the Atomic database it is on disk: chDB lays the file system over it."""
+        self._keeper.query("DETACH DATABASE default SETTINGS check_table_dependencies = 0")
+        try:
+            self._keeper.query("ATTACH DATABASE default")
+        except RuntimeError:
+            self._keeper.query("CREATE DATABASE default ENGINE = Atomic")
+
+    def close(self) -> None:
+        """Close the engine; it stops when the last statement has ended."""
+        self._keeper.close()
+
+    def cancel_all(self) -> None:
+        """Ask every running statement to stop; each then fails with code 394."""
+        with self._keeper_lock:
+            self._keeper.query("KILL QUERY WHERE query_id != queryID() ASYNC")
+
+    def check(self, statement: Statement, *, may_write: bool) -> bool:
+        """Refuse a statement by what the engine's parser makes of it; return whether it only reads."""
+        with self._keeper_lock:
+            report = self._keeper.classify_query(statement.sql)
+            effect, count = report["query_class"].name, int(report["statement_count"])
+            tree = ""
+            if count == 1 and SPELLS_FILE.search(statement.sql):
+                tree = (
+                    self._keeper.query(b"EXPLAIN AST " + statement.sql, "TabSeparatedRaw")
+                    .bytes()
+                    .decode("latin-1")
+                )
+        check_effect(statement, effect, count, tree, may_write=may_write)
+        return bool(effect == "READ_ONLY")
+
+    def read(self, statement: Statement, format_name: str, session: Session) -> Iterator[bytes]:
+        """The result of a statement that only reads, in pieces where the format and the statement allow it.
+
+        Closing the iterator cancels the statement.
+        """
+        can_stream = is_streamed(format_name) and statement.first in _STREAMED_STATEMENTS
+        if not can_stream or "TOTALS" in statement.keywords:
+            yield self.run(statement, format_name, session)
+            return
+        is_empty = True
+        with self._connection(session) as connection:
+            try:
+                with connection.send_query(statement.sql, format_name, params=session.parameters) as result:
+                    for piece in join_pieces(format_name, (piece.bytes() for piece in result)):
+                        is_empty = False
+                        yield piece
+            except RuntimeError as error:
+                raise Fault.of_engine(error) from error
+        if is_empty:
+            # A stream without rows ends without a piece; only a whole document shows the columns.
+            yield self.run(statement, format_name, session)
+
+    def run(self, statement: Statement, format_name: str, session: Session) -> bytes:
+        """The whole result of any statement without inline rows."""
+        with self._connection(session) as connection:
+            try:
+                result = connection.query(statement.sql, format_name, params=session.parameters)
+            except RuntimeError as error:
+                raise Fault.of_engine(error) from error
+            return cast(bytes, result.bytes())
+
+    def insert(self, data: InlineData, rows: Iterable[bytes], session: Session) -> Outcome:
+        """Insert `rows`, all or (when reading them fails) none of what the engine has not yet written."""
+        with self._connection(session) as connection:
+            self._set(connection, {f"param_{name}": value for name, value in session.parameters.items()})
+            try:
+                with connection.send_insert(data.head, data.format) as inserter:
+                    for piece in rows:
+                        inserter.append(piece)
+                    result = inserter.finish()
+            except RuntimeError as error:
+                raise Fault.of_engine(error) from error
+            return Outcome(result.rows_written, result.bytes_written)
+
+    @contextmanager
+    def _connection(self, session: Session) -> Iterator[Any]:
+        """A connection of its own, so that no USE, SET or temporary table outlives the statement."""
+        is_readonly = session.is_readonly or not session.may_write
+        connection = connect(self._url + ("&readonly=2" if is_readonly else ""))
+        try:
+            if session.database:
+                self._command(connection, "USE " + _quote(session.database, "`"))
+            self._set(connection, session.settings)
+            yield connection
+        finally:
+            connection.close()
+
+    def _set(self, connection: Any, settings: Mapping[str, str]) -> None:
+        for name in settings:
+            if not _SETTING_NAME.fullmatch(name):
+                raise Fault.new(
+                    115, "UNKNOWN_SETTING", f"Setting {name} is neither a builtin setting nor custom"
+                )
+        # `readonly` comes last: behind it nothing more can be set.
+        for is_last in (False, True):
+            pairs = [
+                f"{name} = {_quote(settings[name])}" for name in settings if (name == "readonly") is is_last
+            ]
+            if pairs:
+                self._command(connection, "SET " + ", ".join(pairs))
+
+    def _command(self, connection: Any, sql: str) -> None:
+        try:
+            connection.query(sql, "TabSeparated")
+        except RuntimeError as error:
+            raise Fault.of_engine(error) from error
+
+
+def _quote(text: str, mark: str = "'") -> str:
+    escaped = text.replace("\\", "\\\\").replace(mark, "\\" + mark)
+    return f"{mark}{escaped}{mark}"

@@ -1,0 +1,156 @@
+"""What can be known about a statement from its words: its inline data, its output format, its dangers."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+__all__ = ["InlineData", "Statement", "find_inline_data"]
+
+_TOKEN = re.compile(
+    rb"""
+      (?P<space>   \s+ | --[^\n]* | \#[\ !][^\n]* )
+    | (?P<comment> /\* )
+    | (?P<text>    '(?:[^'\\]|\\.|'')*' | \xe2\x80\x98.*?\xe2\x80\x99 | \$(?P<tag>\w*)\$.*?\$(?P=tag)\$ )
+    | (?P<name>    `(?:[^`\\]|\\.|``)*` | "(?:[^"\\]|\\.|"")*" | \xe2\x80\x9c.*?\xe2\x80\x9d )
+    | (?P<word>    [A-Za-z0-9_$]+ )
+    | (?P<sign>    . )
+    """,
+    re.VERBOSE | re.DOTALL,
+)
+_COMMENT_EDGE = re.compile(rb"/\*|\*/")
+_HEX_ESCAPE = re.compile(rb"\\x([0-9a-fA-F]{2})")
+
+
+@dataclass(frozen=True)
+class Token:
+    """A word, a quoted name, a quoted text or a single sign, with its place in the statement."""
+
+    kind: str
+    value: bytes
+    end: int
+
+    @cached_property
+    def keyword(self) -> str:
+        """The word in upper case, or the sign; empty for what is quoted and so can be no keyword."""
+        return self.value.decode("latin-1").upper() if self.kind in ("word", "sign") else ""
+
+    @cached_property
+    def identifier(self) -> str:
+        """The name that this token writes, quoted or not; empty for other tokens."""
+        if self.kind == "word":
+            return self.value.decode("latin-1")
+        if self.kind != "name":
+            return ""
+        inner = self.value[3:-3] if self.value.startswith(b"\xe2") else self.value[1:-1]
+        return _HEX_ESCAPE.sub(lambda found: bytes([int(found[1], 16)]), inner).decode("latin-1")
+
+
+_END = Token("end", b"", 0)
+
+
+@dataclass(frozen=True)
+class InlineData:
+    """An INSERT whose rows follow it: the statement without its format, the format, where the rows begin."""
+
+    head: bytes
+    format: str
+    start: int
+
+
+def _tokens(sql: bytes) -> Iterator[Token]:
+    place = 0
+    while found := _TOKEN.match(sql, place):
+        kind = found.lastgroup or "sign"
+        place = _after_comment(sql, found.end()) if kind == "comment" else found.end()
+        if kind not in ("space", "comment"):
+            yield Token(kind, found[0], place)
+
+
+def _after_comment(sql: bytes, place: int) -> int:
+    """Where a block comment ends; they nest, and an open one runs to the end."""
+    depth = 1
+    for edge in _COMMENT_EDGE.finditer(sql, place):
+        depth += 1 if edge[0] == b"/*" else -1
+        if depth == 0:
+            return edge.end()
+    return len(sql)
+
+
+def find_inline_data(sql: bytes) -> InlineData | None:
+    """Where the rows of an INSERT begin, None if `sql` is no INSERT or has its rows from elsewhere.
+
+    As in ClickHouse, rows begin after `FORMAT name`, the spaces behind it and at most one newline, or
+    directly after `VALUES`.
+    """
+    depth = 0
+    previous: Token | None = None
+    for token in _tokens(sql):
+        word = token.keyword
+        if previous is None and word != "INSERT":
+            return None
+        if depth == 0 and previous is not None and previous.keyword not in ("INTO", "TABLE", "FUNCTION", "."):
+            if word == "VALUES":
+                return InlineData(sql[: token.end - len(token.value)], "Values", token.end)
+            if word in ("SELECT", "WITH", "INFILE", ";"):
+                return None
+            if previous.keyword == "FORMAT" and token.kind == "word":
+                head = sql[: sql.rindex(previous.value, 0, token.end - len(token.value))]
+                return InlineData(head, token.identifier, _after_format(sql, token.end))
+        depth += {"(": 1, ")": -1}.get(word, 0)
+        previous = token
+    return None
+
+
+def _after_format(sql: bytes, place: int) -> int:
+    found = re.compile(rb"[ \t\f]*\r?\n?").match(sql, place)
+    return found.end() if found else place
+
+
+class Statement:
+    """One statement without inline rows, seen as tokens."""
+
+    def __init__(self, sql: bytes) -> None:
+        self.sql = sql
+
+    @cached_property
+    def tokens(self) -> list[Token]:
+        """The tokens, without spaces and comments."""
+        return list(_tokens(self.sql))
+
+    @cached_property
+    def keywords(self) -> frozenset[str]:
+        """Every bare word of the statement in upper case."""
+        return frozenset(token.keyword for token in self.tokens if token.kind == "word")
+
+    @property
+    def first(self) -> str:
+        """The first keyword, looking through opening brackets; empty for an empty statement."""
+        return next((token.keyword for token in self.tokens if token.keyword != "("), "")
+
+    @property
+    def is_many(self) -> bool:
+        """Whether something follows a semicolon."""
+        signs = [token.keyword for token in self.tokens]
+        return ";" in signs and any(sign != ";" for sign in signs[signs.index(";") :])
+
+    @property
+    def output_format(self) -> str | None:
+        """The name in the statement's FORMAT clause, if it has one."""
+        for clause, name, after in zip(self.tokens, self.tokens[1:], [*self.tokens[2:], _END], strict=False):
+            is_clause = clause.keyword == "FORMAT" and name.kind in ("word", "name")
+            if is_clause and after.keyword in ("", ";", "SETTINGS", "INTO"):
+                return name.identifier
+        return None
+
+    @property
+    def calls_file(self) -> bool:
+        """Whether a token that spells `file` is called or applied as a function."""
+        keywords = [token.keyword for token in self.tokens]
+        for place, token in enumerate(self.tokens):
+            if token.identifier.lower() != "file":
+                continue
+            before = [word for word in keywords[max(0, place - 2) : place] if word != "("][-1:]
+            if before == ["APPLY"] or keywords[place + 1 : place + 2] == ["("]:
+                return True
+        return False
