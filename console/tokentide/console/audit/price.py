@@ -1,0 +1,94 @@
+"""What an event cost, by genai-prices itself: slow, obvious, and no line of it shared with the meter."""
+
+from datetime import datetime
+from decimal import Context, Decimal, localcontext
+from functools import lru_cache
+from typing import NamedTuple
+
+from genai_prices import Usage, calc_price
+
+from tokentide.schemas import PriceStatus, UsageEvent, pico_from_usd
+
+__all__ = ["FREE_PROVIDERS", "Price", "price_event"]
+
+FREE_PROVIDERS = frozenset({"ollama", "lmstudio", "local"})
+
+# What the catalogue can price, by its name and by ours. It has no unit for images and pages of ours, and it
+# charges a price per request once a call by itself.
+_ALWAYS = {"input_tokens": "input_tokens", "output_tokens": "output_tokens"}
+_CACHE = {"cache_read_tokens": "cache_read_tokens", "cache_write_tokens": "cache_write_tokens"}
+_DETAILS = {
+    "cache_write_1h_tokens": "cache_write_1h_tokens",
+    "output_reasoning_tokens": "reasoning_tokens",
+    "input_audio_tokens": "input_audio_tokens",
+    "output_audio_tokens": "output_audio_tokens",
+    "cache_audio_read_tokens": "cache_audio_read_tokens",
+    "input_image_tokens": "input_image_tokens",
+    "output_image_tokens": "output_image_tokens",
+    "audio_seconds": "audio_seconds",
+    "input_characters": "input_characters",
+    "web_searches": "web_searches",
+}
+_NAMES = {**_ALWAYS, **_CACHE, **_DETAILS}
+_PLAIN = {**_ALWAYS, **_CACHE}
+_EXACT = Context(prec=60)
+
+
+class Price(NamedTuple):
+    """What is known about the price of one event; the cost is None exactly when it is unpriced."""
+
+    status: PriceStatus
+    cost_pico_usd: int | None
+
+
+def price_event(event: UsageEvent) -> Price:
+    """Return the event's price at event time, rounded half-even to a whole pico-USD.
+
+    Counts that the catalogue refuses are priced again without their details (approximate); a model that
+    it does not know is unpriced.
+    """
+    if event.provider in FREE_PROVIDERS:
+        return Price(PriceStatus.FREE, 0)
+    context = []
+    if event.processing == "batch":
+        context.append(("processing", "batch"))
+    if event.service_tier and event.service_tier not in ("auto", "default"):
+        context.append(("service_tier", event.service_tier))
+    if event.speed:
+        context.append(("speed", event.speed))
+    reported = ((name, getattr(event, ours)) for name, ours in _NAMES.items())
+    return _price(
+        event.provider,
+        event.model,
+        event.timestamp.replace(second=0, microsecond=0),
+        tuple(context),
+        tuple((name, count) for name, count in reported if count or name in _ALWAYS),
+    )
+
+
+@lru_cache(maxsize=1 << 16)
+def _price(
+    provider: str,
+    model: str,
+    minute: datetime,
+    context: tuple[tuple[str, str], ...],
+    counts: tuple[tuple[str, int | Decimal], ...],
+) -> Price:
+    """Return the price; prices begin and end on whole minutes, so the minute stands for its seconds."""
+    plain = tuple((name, count) for name, count in counts if name in _PLAIN)
+    for status, usage in ((PriceStatus.PRICED, counts), (PriceStatus.APPROXIMATE, plain)):
+        try:
+            with localcontext(_EXACT):
+                answer = calc_price(
+                    Usage(**dict(usage)),
+                    model_ref=model,
+                    provider_id=provider,
+                    genai_request_timestamp=minute,
+                    price_context=dict(context) or None,
+                )
+        except LookupError:
+            break
+        except ValueError:
+            continue
+        return Price(status, pico_from_usd(answer.total_price))
+    return Price(PriceStatus.UNPRICED, None)

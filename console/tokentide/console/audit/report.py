@@ -1,0 +1,86 @@
+"""What an audit found."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from typing import Any
+
+from tokentide.console.audit.log import Span
+from tokentide.console.audit.totals import Used
+
+__all__ = ["AuditReport", "Difference", "Source", "to_json"]
+
+
+class Source(StrEnum):
+    """Where the same numbers must stand."""
+
+    LOG = "Kafka log"
+    STATE = "Faust state"
+    RAW = "ClickHouse raw"
+    AGGREGATES = "ClickHouse aggregates"
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One number that is not what the Kafka log says.
+
+    `scope` is one of Scope, `event` (then `scope_id` is `event_id @ partition:offset` and the number counts
+    rows) or `partition` (rejected records); the latter two have no period. `period_start` is in Unix seconds.
+    """
+
+    source: Source
+    scope: str
+    scope_id: str
+    period: str | None
+    period_start: int | None
+    field: str
+    expected: int
+    found: int
+
+
+@dataclass(frozen=True, slots=True)
+class AuditReport:
+    """The verdict and what it rests on; the log is what the others are compared with.
+
+    `differences` is cut to the first ones, `difference_count` is not. `truncated` names the partitions whose
+    first events retention removed: there ClickHouse raw was taken as given, `base_events` of them.
+    `retired` counts the days of entities and partitions that the state has given up on purpose.
+    When the log `has_grown` since the audit began, differences may only mean that the pipeline is at work.
+    """
+
+    equal: bool
+    records: int
+    events: int
+    base_events: int
+    duplicates: int
+    rejected: int
+    unpriced: Mapping[str, int]
+    totals: Mapping[Source, Used]
+    cells: int
+    difference_count: int
+    differences: tuple[Difference, ...]
+    suspects: tuple[Source, ...]
+    cross_partition_ids: tuple[str, ...]
+    cross_partition_count: int
+    truncated: tuple[Span, ...]
+    retired: int
+    has_grown: bool
+    seconds: float
+
+
+def to_json(report: AuditReport) -> str:
+    """Return the report as JSON; money is whole pico-USD as a decimal string, for it can outgrow 64 bits."""
+    content: dict[str, Any] = asdict(report)
+    content["totals"] = {
+        source.value: {name: _exact(name, value) for name, value in used._asdict().items()}
+        for source, used in report.totals.items()
+    }
+    for difference in content["differences"]:
+        for side in ("expected", "found"):
+            difference[side] = _exact(difference["field"], difference[side])
+    return json.dumps(content, indent=2)
+
+
+def _exact(field: str, value: int) -> int | str:
+    return str(value) if field == "cost_pico_usd" else value

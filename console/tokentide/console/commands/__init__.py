@@ -1,0 +1,1 @@
+"""The commands, one module a group; what is slow to import is imported inside the functions."""

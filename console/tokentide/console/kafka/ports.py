@@ -1,0 +1,49 @@
+"""Loopback ports: is this one free, and which ones are."""
+
+import random
+import socket
+from collections.abc import Collection
+
+from tokentide.schemas.errors import ServiceUnavailableError, SettingsError
+
+__all__ = ["HOST", "check_port", "free_ports"]
+
+HOST = "127.0.0.1"
+# Below the ranges from which Linux (32768+) and macOS (49152+) take the ports of outgoing connections:
+# none of those can slip in between our look and the broker's bind.
+_RANGE = range(17000, 32000)
+
+
+def check_port(port: int) -> None:
+    """Raise `SettingsError` unless a broker could listen on the loopback port now."""
+    if not 0 < port < 65536:
+        raise SettingsError(f"{port} is no TCP port; choose one between 1024 and 65535.")
+    if not _is_free(port):
+        raise SettingsError(
+            f"Port {port} on {HOST} is taken; stop the program that listens there, choose another port, "
+            f"or use the Kafka that runs there with --broker {HOST}:{port}."
+        )
+
+
+def free_ports(count: int, *, taken: Collection[int] = ()) -> list[int]:
+    """`count` loopback ports on which nothing listens now and which are not in `taken`."""
+    found: list[int] = []
+    for port in random.sample(_RANGE, len(_RANGE)):
+        if port not in taken and _is_free(port):
+            found.append(port)
+        if len(found) == count:
+            return found
+    raise ServiceUnavailableError(
+        f"No {count} free ports between {_RANGE.start} and {_RANGE.stop} on {HOST}."
+    )
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        # As the broker does: a connection in TIME_WAIT does not block the port, a listener does.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError:
+            return False
+    return True

@@ -1,0 +1,241 @@
+"""The whole pipeline on this machine: Kafka, ClickHouse and the workers, as child processes."""
+
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from tokentide.console.broker import reach
+from tokentide.console.kafka.occupancy import Occupancy
+from tokentide.console.kafka.ports import HOST, free_ports
+from tokentide.console.program import Program, ProgramStatus
+from tokentide.console.settings import ConsoleSettings
+from tokentide.console.supervisor import Supervisor
+from tokentide.console.topics import ensure_topics
+from tokentide.schemas import KafkaSettings, SettingsError
+from tokentide.sinks.migration import migrate
+
+__all__ = ["Stack", "StackProcess", "default_data_dir"]
+
+# The first start loads Kafka's jars; it ends earlier when the child gives up.
+_SERVER_SECONDS = 600.0
+_WORKER_SECONDS = 90.0
+# Stages stop from high to low; with these limits everything has ended within 10 s.
+_SERVER_STAGE, _KAFKA_STAGE, _WORKER_STAGE = 1, 0, 2
+_WORKER_STOP_SECONDS, _CLICKHOUSE_STOP_SECONDS, _KAFKA_STOP_SECONDS = 4.0, 2.0, 3.0
+
+
+@dataclass(frozen=True)
+class StackProcess:
+    """A child that runs: its memory includes its descendants."""
+
+    pid: int
+    rss_bytes: int
+
+
+class Stack:
+    """Kafka and ClickHouse (each embedded, unless an address is given), topics, tables and workers in `data_dir`.
+
+    A context manager that starts and stops all; a second start goes on with the data of the first. One process at
+    a time may use a data directory, and no child outlives this process. Children that crash are started again.
+    Not thread-safe, but for `on_change`, which is called from other threads with the name of a child.
+    """
+
+    def __init__(
+        self,
+        data_dir: Path,
+        *,
+        broker: str | None = None,
+        clickhouse_url: str | None = None,
+        meters: int = 1,
+        sinks: int = 1,
+        partitions: int | None = None,
+        kafka_port: int | None = None,
+        clickhouse_port: int | None = None,
+        variables: Mapping[str, str] | None = None,
+        on_change: Callable[[str], None] = lambda _name: None,
+    ) -> None:
+        """`variables` stands for the environment; a port that is None is chosen among the free ones."""
+        if meters < 0 or sinks < 0:
+            raise SettingsError("--meters and --sinks cannot be negative.")
+        self._data_dir = data_dir.expanduser().resolve()
+        self._variables = dict(os.environ if variables is None else variables)
+        self._broker = broker
+        self._clickhouse_url = clickhouse_url
+        self._ports = {"kafka": kafka_port, "clickhouse": clickhouse_port}
+        self._workers = [f"meter-{number}" for number in range(1, meters + 1)]
+        self._workers += [f"sink-{number}" for number in range(1, sinks + 1)]
+        self._settings = ConsoleSettings.from_env(
+            self._variables, broker=broker, clickhouse_url=clickhouse_url, partitions=partitions
+        )
+        self._occupancy = Occupancy(self._data_dir)
+        self._supervisor = Supervisor(on_change=on_change)
+
+    @property
+    def settings(self) -> ConsoleSettings:
+        """The settings for clients of this stack; the addresses are right after `start_servers`."""
+        return self._settings
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The `TOKENTIDE_*` variables with which any other command talks to this stack."""
+        return self._settings.environment()
+
+    @property
+    def bootstrap(self) -> str:
+        """The address of Kafka."""
+        return self._settings.kafka.broker
+
+    @property
+    def clickhouse_url(self) -> str:
+        """The address of ClickHouse."""
+        return self._settings.clickhouse.url
+
+    @property
+    def processes(self) -> dict[str, StackProcess]:
+        """The children that run now, by name: kafka, clickhouse, meter-1, sink-1, ..."""
+        return {
+            status.name: StackProcess(status.pid, status.rss_bytes)
+            for status in self.statuses()
+            if status.pid is not None
+        }
+
+    def statuses(self) -> list[ProgramStatus]:
+        """Look at all children, also those that wait for their next start."""
+        return self._supervisor.statuses()
+
+    def start(self) -> None:
+        """Start everything and return when every worker is ready; nothing is left running when it raises.
+
+        Raises SettingsError for a taken port or data directory, a wrong setting or topics of another shape,
+        ServiceUnavailableError when a part does not come up.
+        """
+        self.start_servers()
+        self.start_workers()
+        try:
+            self.wait_ready()
+        except BaseException:
+            self.stop()
+            raise
+
+    def start_servers(self) -> None:
+        """Start Kafka and ClickHouse, and return when topics and tables are there; raises as `start` does."""
+        self._occupancy.take()
+        try:
+            names = []
+            if self._broker is None:
+                names.append(self._launch_kafka())
+            if self._clickhouse_url is None:
+                names.append(self._launch_clickhouse())
+            self._supervisor.wait_ready(names, timeout_seconds=_SERVER_SECONDS)
+            ensure_topics(reach(self._settings.kafka), self._settings.topic_plans())
+            migrate(self._settings.clickhouse)
+        except BaseException:
+            self.stop()
+            raise
+
+    def start_workers(self) -> None:
+        """Start the meters and sinks, and return at once; `wait_ready` waits for them."""
+        for name in self._workers:
+            kind = name.partition("-")[0]
+            work_dir = self._data_dir / name
+            work_dir.mkdir(parents=True, exist_ok=True)
+            worker = {"TOKENTIDE_WORKER": name, "TOKENTIDE_WORK_DIR": str(work_dir)}
+            self._launch(name, ["worker", kind], _WORKER_STAGE, _WORKER_STOP_SECONDS, worker)
+
+    def wait_ready(self, timeout_seconds: float = _WORKER_SECONDS) -> None:
+        """Return when all workers have printed that they are ready; raises when one ends first, or too late."""
+        self._supervisor.wait_ready(self._workers, timeout_seconds=timeout_seconds)
+
+    def kill(self, name: str, number: int = signal.SIGKILL) -> None:
+        """Send the child a signal; a child that dies of it is started again."""
+        self._supervisor.kill(name, number)
+
+    def stop(self) -> None:
+        """End workers, ClickHouse and Kafka, in this order, within 10 s; harmless when nothing runs."""
+        self._supervisor.stop()
+        self._occupancy.release()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def _launch_kafka(self) -> str:
+        port = self._port("kafka", "--broker")
+        # The embedded broker speaks plain text: credentials in the environment are for another one.
+        self._settings = replace(self._settings, kafka=KafkaSettings(f"{HOST}:{port}"))
+        arguments = ["kafka", "--data", str(self._data_dir / "kafka"), "--port", str(port)]
+        return self._launch("kafka", [*arguments, "--nodes", "1"], _KAFKA_STAGE, _KAFKA_STOP_SECONDS)
+
+    def _launch_clickhouse(self) -> str:
+        port = self._port("clickhouse", "--clickhouse")
+        address = f"http://{HOST}:{port}"
+        self._settings = replace(self._settings, clickhouse=replace(self._settings.clickhouse, url=address))
+        path = str(self._data_dir / "clickhouse")
+        arguments = ["clickhouse", "--path", path, "--port", str(port)]
+        return self._launch("clickhouse", arguments, _SERVER_STAGE, _CLICKHOUSE_STOP_SECONDS)
+
+    def _launch(
+        self,
+        name: str,
+        arguments: list[str],
+        stage: int,
+        stop_seconds: float,
+        variables: Mapping[str, str] | None = None,
+    ) -> str:
+        self._supervisor.launch(
+            Program(
+                name,
+                [sys.executable, "-m", "tokentide.console.cli", *arguments],
+                environment={**self._inherited(), **self.environment, **(variables or {})},
+                log_path=self._data_dir / "logs" / f"{name}.log",
+                directory=self._data_dir,
+                ready_line="ready",
+                stage=stage,
+                stop_seconds=stop_seconds,
+            )
+        )
+        return name
+
+    def _inherited(self) -> dict[str, str]:
+        """The environment without what `environment` decides, and with output that reaches the log at once."""
+        ours = ConsoleSettings.variable_names()
+        return {name: value for name, value in self._variables.items() if name not in ours} | {
+            "PYTHONUNBUFFERED": "1"
+        }
+
+    def _port(self, server: str, way_out: str) -> int:
+        port = self._ports[server]
+        if port is None:
+            return free_ports(1)[0]
+        with socket.socket() as probe:
+            # As the server does: a connection in TIME_WAIT does not block the port, a listener does.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((HOST, port))
+            except (OSError, OverflowError) as error:
+                raise SettingsError(
+                    f"Port {port} on {HOST} cannot be used for {server} ({error}); stop what listens there, "
+                    f"choose another port with --{server}-port, or use what runs there with {way_out}."
+                ) from error
+        return port
+
+
+def default_data_dir(variables: Mapping[str, str] | None = None) -> Path:
+    """Return where this platform keeps the data of a user's programs, with `tokentide` at its end."""
+    known = os.environ if variables is None else variables
+    if known.get("XDG_DATA_HOME"):
+        return Path(known["XDG_DATA_HOME"]) / "tokentide"
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Application Support" / "tokentide"
+    return Path.home() / ".local" / "share" / "tokentide"
