@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from tokentide.schemas import KafkaSettings, ServiceUnavailableError
-from tokentide.streams.chunk import Record
+from tokentide.schemas.chunk import Record
 
 __all__ = ["Log"]
 

@@ -2,35 +2,57 @@
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable, Sequence
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from tokentide.schemas import DataLossError, KafkaSettings
 
-__all__ = ["Outbox"]
+__all__ = ["Delivery", "Outbox"]
 
 
-class _Batch:
-    """Records sent between two barriers; `sent` belongs to the loop's thread, `acked` to the polling one."""
+class Delivery:
+    """A group of records on their way. The loop's thread sends, librdkafka's polling thread reports."""
 
-    def __init__(self, on_failure: Callable[[str], None]) -> None:
-        self.sent = 0
-        self.acked = 0
-        self.done: Callable[[], None] | None = None
-        self._on_failure = on_failure
+    def __init__(self, outbox: "Outbox") -> None:
+        self._outbox = outbox
+        self._sent = 0
+        self._acked = 0
+        self._wake: Callable[[], None] | None = None
 
-    def on_delivery(self, error: KafkaError | None, message: Message) -> None:
+    def send(
+        self,
+        topic: str,
+        value: bytes | None,
+        *,
+        key: bytes | None = None,
+        partition: int = -1,
+        headers: Sequence[tuple[str, bytes]] | None = None,
+    ) -> None:
+        """Enqueue one record; waits while librdkafka's queue is full. Raises DataLossError when it is refused."""
+        self._sent += 1
+        self._outbox.produce(topic, value, key, partition, headers, self._on_delivery)
+
+    async def delivered(self) -> None:
+        """Return when Kafka has acknowledged every record of the group; nothing more may be sent with it."""
+        loop = asyncio.get_running_loop()
+        delivered = asyncio.Event()
+        self._wake = lambda: loop.call_soon_threadsafe(delivered.set)
+        if self._acked < self._sent:
+            await delivered.wait()
+
+    def _on_delivery(self, error: KafkaError | None, message: Message) -> None:
         if error is not None:
-            self._on_failure(f"{message.topic()}[{message.partition()}]: {error.str()}")
+            self._outbox.fail(f"{message.topic()}[{message.partition()}]: {error.str()}")
             return
-        self.acked += 1
-        if self.done is not None and self.acked >= self.sent:
-            self.done()
+        self._acked += 1
+        if self._wake is not None and self._acked >= self._sent:
+            self._wake()
 
 
 class Outbox:
-    """An idempotent producer with barriers.
+    """An idempotent producer whose records travel in groups that can be waited for.
 
     A record that cannot be delivered before `message.timeout.ms` calls `on_failure` once: the process must
     then end, for what it remembers may not have been published. The timeout lies below the group's session
@@ -44,7 +66,6 @@ class Outbox:
         on_failure: Callable[[DataLossError], None],
     ) -> None:
         self._on_failure = on_failure
-        self._batch = _Batch(self._fail)
         self._producer = Producer(
             {
                 **kafka.librdkafka(),
@@ -62,18 +83,20 @@ class Outbox:
         self._thread = threading.Thread(target=self._serve, name="tokentide-outbox", daemon=True)
         self._thread.start()
 
-    def send(
+    def group(self) -> Delivery:
+        """Return a new, empty group."""
+        return Delivery(self)
+
+    def produce(
         self,
         topic: str,
         value: bytes | None,
-        *,
-        key: bytes | None = None,
-        partition: int = -1,
-        headers: Sequence[tuple[str, bytes]] | None = None,
+        key: bytes | None,
+        partition: int,
+        headers: Sequence[tuple[str, bytes]] | None,
+        on_delivery: Callable[[KafkaError | None, Message], None],
     ) -> None:
-        """Enqueue one record; waits while librdkafka's queue is full."""
-        batch = self._batch
-        batch.sent += 1
+        """Enqueue one record of a group. Reports come from the polling thread only: they are not counted twice."""
         while True:
             try:
                 self._producer.produce(
@@ -82,32 +105,24 @@ class Outbox:
                     key=key,
                     partition=partition,
                     headers=list(headers) if headers else None,
-                    on_delivery=batch.on_delivery,
+                    on_delivery=on_delivery,
                 )
             except BufferError:
-                self._producer.poll(0.05)
+                time.sleep(0.005)
             except KafkaException as error:
                 raise DataLossError(f"a record for {topic} cannot be sent: {error}") from error
             else:
                 return
-
-    async def barrier(self) -> None:
-        """Return when Kafka has acknowledged everything sent before the call."""
-        batch, self._batch = self._batch, _Batch(self._fail)
-        loop = asyncio.get_running_loop()
-        delivered = asyncio.Event()
-        batch.done = lambda: loop.call_soon_threadsafe(delivered.set)
-        if batch.acked < batch.sent:
-            await delivered.wait()
 
     def close(self) -> None:
         """Stop serving delivery reports; whatever is still queued is dropped and will be sent again."""
         self._stopped.set()
         self._thread.join(timeout=2)
 
+    def fail(self, reason: str) -> None:
+        """Report a record that will never be delivered."""
+        self._on_failure(DataLossError(f"a record was not delivered: {reason}"))
+
     def _serve(self) -> None:
         while not self._stopped.is_set():
             self._producer.poll(0.1)
-
-    def _fail(self, reason: str) -> None:
-        self._on_failure(DataLossError(f"a record was not delivered: {reason}"))

@@ -1,0 +1,35 @@
+"""The contract between a stage of the pipeline and the worker that runs it: on Faust, or on anything else."""
+
+from collections.abc import Mapping
+from typing import Protocol
+
+from tokentide.schemas.chunk import Chunk
+
+__all__ = ["Stage"]
+
+
+class Stage(Protocol):
+    """What is done with the chunks of one topic, and how it is made durable.
+
+    The worker calls `open` before the first chunk of a partition and hands on every record once, in the
+    order of offsets, without a hole; one call at a time, `flush` apart, which runs while chunks go on coming.
+    Whatever a stage raises ends the process: nothing is skipped, the next start begins at the last commit.
+    """
+
+    topic: str
+    """The topic whose chunks it takes."""
+
+    async def open(self, partition: int) -> int | None:
+        """Recover the partition; return the offset that is expected next, None for the start of the log.
+
+        Forgets what it knew of the partition. May block for as long as recovery takes, not the event loop.
+        """
+
+    async def take(self, chunk: Chunk) -> None:
+        """Apply the chunk to the partition's state; wait here when too much is not flushed yet (backpressure)."""
+
+    async def flush(self) -> Mapping[int, int]:
+        """Publish what changed, wait for its delivery, remember it, wait for that too.
+
+        Returns for each partition up to which offset (exclusive) everything is durable: the worker commits it.
+        """
