@@ -45,7 +45,7 @@ class Log:
             consumer.assign([at])
             deadline = time.monotonic() + _TIMEOUT_SECONDS
             while True:
-                messages = consumer.consume(1000, timeout=0.5)
+                messages = consumer.consume(1000, timeout=0.05)
                 for message in messages:
                     error = message.error()
                     if error is not None:
@@ -60,8 +60,8 @@ class Log:
                     yield Record(
                         offset,
                         message.timestamp()[1],
-                        message.key(),  # type: ignore[arg-type]  # bytes: no deserializer is set
-                        message.value(),  # type: ignore[arg-type]
+                        message.key(),
+                        message.value(),
                         tuple(message.headers() or ()),  # type: ignore[arg-type]
                     )
                     if offset + 1 >= high:

@@ -19,7 +19,7 @@ class Delivery:
         self._outbox = outbox
         self._sent = 0
         self._acked = 0
-        self._wake: Callable[[], None] | None = None
+        self._wake: Callable[[], object] | None = None
 
     def send(
         self,

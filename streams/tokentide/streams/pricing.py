@@ -11,8 +11,8 @@ import numpy as np
 import pyarrow as pa
 
 from tokentide.schemas import InvalidEventError, Rejected
-from tokentide.schemas.columns import PRICED_SCHEMA
 from tokentide.schemas.chunk import Chunk, Record
+from tokentide.schemas.columns import PRICED_SCHEMA
 from tokentide.streams.decode import FIELDS, decode
 from tokentide.streams.prices import CATALOGUE_VERSION, Catalogue, Counts, Price, PriceContext
 from tokentide.streams.seen import SeenIds

@@ -1,4 +1,4 @@
-"""The contract between a stage of the pipeline and the worker that runs it: on Faust, or on anything else."""
+"""The contract between a stage of the pipeline and the worker that runs it, on Faust or on anything else."""
 
 from collections.abc import Mapping
 from typing import Protocol
@@ -22,8 +22,12 @@ class Stage(Protocol):
     async def open(self, partition: int) -> int | None:
         """Recover the partition; return the offset that is expected next, None for the start of the log.
 
-        Forgets what it knew of the partition. May block for as long as recovery takes, not the event loop.
+        May take as long as recovery does, and must not block the event loop meanwhile. When the call is cancelled,
+        nothing of the partition may remain.
         """
+
+    def close(self, partition: int) -> None:
+        """Forget the partition: it belongs to another worker now, or is opened again. A flush on its way may end."""
 
     async def take(self, chunk: Chunk) -> None:
         """Apply the chunk to the partition's state; wait here when too much is not flushed yet (backpressure)."""

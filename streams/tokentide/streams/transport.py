@@ -1,0 +1,130 @@
+"""Faust's transport, changed in three places: it hands out chunks, commits what we say, and drops nothing.
+
+aiokafka keeps what it is good at, the group and the fetching. What Faust 0.15.3 decides by itself about offsets
+is wrong around gaps, so here it decides nothing: see docs/architecture.md.
+"""
+
+from collections.abc import AsyncIterator, Iterable, Iterator
+from typing import Any, Protocol
+
+import faust
+from faust.transport.drivers import aiokafka as driver
+from faust.types import TP
+from mode.utils.queues import FlowControlEvent
+
+from tokentide.schemas.chunk import Chunk, Record
+
+__all__ = ["Assignments", "ChunkTransport", "RawSchema", "SafeFlow"]
+
+
+class Assignments(Protocol):
+    """What the transport asks of the worker; every method is called in the event loop's thread."""
+
+    chunk_records: int
+
+    def assigned(self, partitions: set[TP], generation: int) -> None:
+        """These partitions, and no others, belong to this worker from now on."""
+
+    async def revoked(self, partitions: set[TP]) -> None:
+        """Make durable what was done, for these partitions are about to go."""
+
+    def committable(self) -> dict[TP, int]:
+        """Return the offset to commit of each partition that has one."""
+
+
+class ChunkConsumer(driver.Consumer):
+    """Yields one message a chunk: the records of one partition's fetch, cut at `chunk_records`."""
+
+    transport: "ChunkTransport"
+
+    async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
+        """Tell the worker, then Faust."""
+        self.transport.assignments.assigned(assigned, generation_id)
+        await super().on_partitions_assigned(assigned, generation_id)
+
+    async def on_partitions_revoked(self, revoked: set[TP]) -> None:
+        """Let the worker finish and commit while this member still owns the partitions, then tell Faust."""
+        await self.transport.assignments.revoked(revoked)
+        await self.commit()
+        await super().on_partitions_revoked(revoked)
+
+    async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, Any]]:
+        """Fetch; stock Faust's checks, once a chunk instead of once a record."""
+        records, active = await self._wait_next_records(timeout)
+        generation = self.app.consumer_generation_id
+        if records is None or self.should_stop:
+            return
+        if not self.flow_active:
+            await self.perform_seek()
+            return
+        for place, fetched in records.items():
+            tp = TP(place.topic, place.partition)
+            for piece in _pieces(fetched, self.transport.assignments.chunk_records):
+                if not self.flow_active or generation != self.app.consumer_generation_id:
+                    return
+                if not (active is None or tp in active or tp in self._buffered_partitions):
+                    break
+                message: Any = self._to_message(tp, piece[-1])
+                message.value = _chunk(tp, piece)
+                yield tp, message
+
+    def _filter_tps_with_pending_acks(self, topics: Any = None) -> Iterator[TP]:
+        return iter(self.transport.assignments.committable())
+
+    def _new_offset(self, tp: TP) -> int | None:
+        """Return what the worker says is durable. Acks mean nothing here; their bookkeeping is thrown away."""
+        self._acked[tp].clear()
+        self._acked_index[tp].clear()
+        return self.transport.assignments.committable().get(tp)
+
+    async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
+        """Note nothing: between the last offsets of two chunks there is always a gap."""
+
+
+class ChunkTransport(driver.Transport):
+    """The transport of a worker's app."""
+
+    Consumer = ChunkConsumer
+
+    def __init__(self, *args: Any, assignments: Assignments, **kwargs: Any) -> None:
+        self.assignments = assignments
+        super().__init__(*args, **kwargs)
+
+
+class SafeFlow(FlowControlEvent):
+    """Flow control that clears the queues only when it was suspended.
+
+    Stock `resume()` clears them always: after a recovery it threw away the first events that were fetched.
+    """
+
+    def resume(self) -> None:
+        """Go on."""
+        was_suspended = self._suspend.is_set()
+        self._suspend.clear()
+        self._resume.set()
+        if was_suspended:
+            self.clear()
+
+
+class RawSchema(faust.Schema[Any, Any]):
+    """Hands on what the transport made: the value is a Chunk already."""
+
+    def loads_key(self, app: Any, message: Any, **kwargs: Any) -> None:
+        """Return no key: a chunk has many."""
+
+    def loads_value(self, app: Any, message: Any, **kwargs: Any) -> Chunk:
+        """Return the chunk."""
+        chunk: Chunk = message.value
+        return chunk
+
+
+def _pieces(records: list[Any], size: int) -> Iterable[list[Any]]:
+    return (records[start : start + size] for start in range(0, len(records), size))
+
+
+def _chunk(tp: TP, records: list[Any]) -> Chunk:
+    return Chunk(
+        tp.topic,
+        tp.partition,
+        tuple([Record(r.offset, r.timestamp, r.key, r.value, r.headers) for r in records]),
+    )
