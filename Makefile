@@ -1,36 +1,42 @@
-# Each target makes .venv first; with uv when it is installed, else with python3 -m venv and pip.
-PYTHON ?= python3
+# Each target makes .venv first: with uv when it is installed, else with python3 -m venv and pip. Everything comes
+# from requirements.lock, by hash, also hatchling, which then builds the project: so nothing is built with what a
+# registry happens to hold today.
+PYTHON ?= $(shell for each in python3.11 python3 python; do \
+	$$each -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$each && break; done)
 STAMP := .venv/.installed
 
 .PHONY: demo test test-all lint lock
 
 $(STAMP): requirements.lock pyproject.toml
 	@if command -v uv >/dev/null 2>&1; then \
-		uv venv --quiet --allow-existing --python ">=3.11" .venv && \
+		uv venv --quiet --clear --python "$(or $(PYTHON),3.11)" .venv && \
 		uv pip install --quiet --python .venv/bin/python --require-hashes -r requirements.lock && \
-		uv pip install --quiet --python .venv/bin/python --no-deps -e .; \
+		uv pip install --quiet --python .venv/bin/python --no-deps --no-build-isolation -e .; \
+	elif [ -z "$(PYTHON)" ]; then \
+		echo "tokentide needs Python 3.11 or newer; install it, or run: make PYTHON=/path/to/python3.11" >&2; exit 2; \
 	else \
-		$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "tokentide needs Python 3.11 or newer; run make PYTHON=/path/to/python3.11")' && \
-		$(PYTHON) -m venv .venv && \
-		.venv/bin/python -m pip install --quiet --require-hashes -r requirements.lock && \
-		.venv/bin/python -m pip install --quiet --no-deps -e .; \
+		$(PYTHON) -m venv --clear .venv && \
+		.venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock && \
+		.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .; \
 	fi
 	@touch $(STAMP)
 
+# make demo TRACE=FILE replays a recorded trace; without one the demo generates its own.
 demo: $(STAMP)
-	.venv/bin/tokentide demo $(if $(TRACE),--trace $(TRACE))
+	.venv/bin/tokentide demo $(if $(TRACE),--trace "$(TRACE)")
 
 test: $(STAMP)
 	.venv/bin/python -m pytest -m "not slow"
 
-test-all: $(STAMP) lint
-	.venv/bin/python -m pytest
+test-all: $(STAMP)
+	.venv/bin/python -m pytest --durations=15
 
 lint: $(STAMP)
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
 
+# Needs uv; keeps every version that still fits.
 lock:
-	uv pip compile --universal --python-version 3.11 --all-extras --group dev pyproject.toml \
-		--generate-hashes --no-emit-index-url --no-emit-find-links --quiet -o requirements.lock
+	UV_CUSTOM_COMPILE_COMMAND="make lock" uv pip compile --universal --python-version 3.11 --all-extras --group dev \
+		pyproject.toml --generate-hashes --no-emit-index-url --no-emit-find-links --quiet -o requirements.lock
