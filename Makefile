@@ -9,13 +9,13 @@ STAMP := .venv/.installed
 
 $(STAMP): requirements.lock pyproject.toml
 	@if command -v uv >/dev/null 2>&1; then \
-		uv venv --quiet --clear --python "$(or $(PYTHON),3.11)" .venv && \
+		uv venv --quiet --allow-existing --python "$(or $(PYTHON),3.11)" .venv && \
 		uv pip install --quiet --python .venv/bin/python --require-hashes -r requirements.lock && \
 		uv pip install --quiet --python .venv/bin/python --no-deps --no-build-isolation -e .; \
 	elif [ -z "$(PYTHON)" ]; then \
 		echo "tokentide needs Python 3.11 or newer; install it, or run: make PYTHON=/path/to/python3.11" >&2; exit 2; \
 	else \
-		$(PYTHON) -m venv --clear .venv && \
+		$(PYTHON) -m venv .venv && \
 		.venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock && \
 		.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .; \
 	fi
