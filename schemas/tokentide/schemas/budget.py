@@ -85,6 +85,6 @@ class Limits(BaseModel):
     scope: Scope = Field(strict=False)
     scope_id: str
     budgets_version: int = Field(description="Offset in the budgets topic up to which budgets were known.")
-    version: int = Field(description="Sum of the versions of the entity's partial totals; it only grows.")
+    version: int = Field(description="Offset of `usage.spend` up to which totals were known; it only grows.")
     exceeded: bool = Field(description="Whether any budget is used up.")
     limits: tuple[BudgetLimit, ...] = Field(strict=False)

@@ -54,17 +54,18 @@ def plan_topics(names: TopicNames, meter_id: str, partitions: int) -> list[Topic
         "max.message.bytes": "4194304",
     }
 
-    def kept(days: int) -> dict[str, str]:
+    def kept(days: int, max_message_bytes: int = 4 * 1024 * 1024) -> dict[str, str]:
         return {
             "cleanup.policy": "delete",
             "retention.ms": str(days * _DAY_MS),
             "message.timestamp.type": "CreateTime",
-            "max.message.bytes": "4194304",
+            "max.message.bytes": str(max_message_bytes),
         }
 
     return [
         TopicPlan(names.events, partitions, kept(35)),
-        TopicPlan(names.rejected, partitions, kept(35)),
+        # The bytes of a refused record stand there in base64, a third larger.
+        TopicPlan(names.rejected, partitions, kept(35, 8 * 1024 * 1024)),
         TopicPlan(names.priced, partitions, kept(7)),
         TopicPlan(names.spend, partitions, kept(7)),
         TopicPlan(names.alerts, partitions, kept(35)),

@@ -76,15 +76,26 @@ class Log:
         finally:
             consumer.close()
 
+    def committed(self, group: str, topic: str, partition: int) -> int | None:
+        """Return the offset that a consumer group has committed, or None when it has not; joins no group."""
+        consumer = self._consumer(group)
+        try:
+            (place,) = consumer.committed([TopicPartition(topic, partition)], timeout=_TIMEOUT_SECONDS)
+        except KafkaException as error:
+            raise self._unavailable(error) from error
+        finally:
+            consumer.close()
+        return place.offset if place.offset >= 0 else None
+
     def first_offset(self, topic: str, partition: int, start: int) -> int | None:
         """Return the offset of the first record at or after `start`, or None when there is none."""
         return next((record.offset for record in self.read(topic, partition, start)), None)
 
-    def _consumer(self) -> Consumer:
+    def _consumer(self, group: str = "tokentide-log-reader") -> Consumer:
         return Consumer(
             {
                 **self._kafka.librdkafka(),
-                "group.id": "tokentide-log-reader",
+                "group.id": group,
                 "enable.auto.commit": False,
                 "enable.partition.eof": True,
                 "auto.offset.reset": "earliest",

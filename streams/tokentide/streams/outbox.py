@@ -19,7 +19,8 @@ class Delivery:
         self._outbox = outbox
         self._sent = 0
         self._acked = 0
-        self._wake: Callable[[], object] | None = None
+        self._loop = asyncio.get_running_loop()
+        self._all_acked: asyncio.Event | None = None
 
     def send(
         self,
@@ -36,19 +37,18 @@ class Delivery:
 
     async def delivered(self) -> None:
         """Return when Kafka has acknowledged every record of the group; nothing more may be sent with it."""
-        loop = asyncio.get_running_loop()
-        delivered = asyncio.Event()
-        self._wake = lambda: loop.call_soon_threadsafe(delivered.set)
+        if self._all_acked is None:
+            self._all_acked = asyncio.Event()
         if self._acked < self._sent:
-            await delivered.wait()
+            await self._all_acked.wait()
 
     def _on_delivery(self, error: KafkaError | None, message: Message) -> None:
         if error is not None:
             self._outbox.fail(f"{message.topic()}[{message.partition()}]: {error.str()}")
             return
         self._acked += 1
-        if self._wake is not None and self._acked >= self._sent:
-            self._wake()
+        if self._all_acked is not None and self._acked >= self._sent:
+            self._loop.call_soon_threadsafe(self._all_acked.set)
 
 
 class Outbox:
@@ -74,7 +74,7 @@ class Outbox:
                 "compression.type": "lz4",
                 "linger.ms": 5,
                 "message.timeout.ms": max(1000, int(session_timeout_seconds * 800)),
-                "message.max.bytes": 4_000_000,
+                "message.max.bytes": 8_000_000,
                 "queue.buffering.max.messages": 1_000_000,
                 "log_level": 3,
             }

@@ -46,9 +46,9 @@ class WorkerSettings:
     kafka: KafkaSettings
     work_dir: Path
     session_timeout_seconds: float
-    recovery_seconds: float
     flush_seconds: float
-    chunk_records: int
+    recovery_seconds: float = 300.0
+    chunk_records: int = 2000
 
 
 def stop_in_doubt(error: BaseException) -> None:
@@ -65,13 +65,13 @@ class Worker:
         self,
         settings: WorkerSettings,
         stages: Sequence[Stage],
-        background: Sequence[Callable[[], Awaitable[None]]] = (),
+        first: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
-        """`background` coroutines run as long as the worker does, from before the first chunk."""
+        """`first` is awaited before the group is joined: what every chunk needs to be known."""
         self.chunk_records = settings.chunk_records
         self._settings = settings
         self._stages = stages
-        self._background = background
+        self._first = first
         self._log = Log(settings.kafka)
         self._lanes: dict[str, Lanes] = {}
         self._tasks: list[asyncio.Task[None]] = []
@@ -108,8 +108,8 @@ class Worker:
             loop.add_signal_handler(number, stop.set)
         for stage in self._stages:
             self._lanes[stage.topic] = Lanes(stage, self._log, self._settings.recovery_seconds, stop_in_doubt)
-        for work in self._background:
-            self._spawn(work())
+        if self._first is not None:
+            await self._first()
         app = self._app()
         for lanes in self._lanes.values():
             self._add_agent(app, lanes)
@@ -128,6 +128,7 @@ class Worker:
 
     def _app(self) -> faust.App:
         settings = self._settings
+        settings.work_dir.mkdir(parents=True, exist_ok=True)
         session = settings.session_timeout_seconds
         urls = [yarl.URL(f"kafka://{address.strip()}") for address in settings.kafka.broker.split(",")]
         app = faust.App(

@@ -1,0 +1,52 @@
+"""The production workers as programs: settings from the environment, logs on stderr, an exit code for supervisors.
+
+Each imports its own part only: a meter needs no ClickHouse client.
+"""
+
+import logging
+import sys
+
+from tokentide.schemas import Environment
+
+__all__ = ["run"]
+
+_SINK_FLUSH_SECONDS = 0.05
+
+
+def run(kind: str) -> None:
+    """Run the worker `meter` or `sink` until a signal, and exit with its code. Raises TokentideError."""
+    _log_to_stderr()
+    sys.exit(_meter() if kind == "meter" else _sink())
+
+
+def _meter() -> int:
+    from tokentide.streams.meter import run_meter
+    from tokentide.streams.settings import MeterSettings
+
+    return run_meter(MeterSettings.from_env())
+
+
+def _sink() -> int:
+    from tokentide.sinks import SinkSettings, migrate, sink_stages
+    from tokentide.streams.log import Log
+    from tokentide.streams.worker import Worker, WorkerSettings
+
+    settings = SinkSettings.from_env()
+    log = Log(settings.kafka)
+    migrate(settings.clickhouse)
+    stages = sink_stages(settings, lambda topic, partition: log.committed(settings.sink_id, topic, partition))
+    worker = WorkerSettings(
+        group=settings.sink_id,
+        name=settings.worker,
+        kafka=settings.kafka,
+        work_dir=settings.work_dir,
+        session_timeout_seconds=settings.session_timeout_seconds,
+        flush_seconds=_SINK_FLUSH_SECONDS,
+    )
+    return Worker(worker, stages).run()
+
+
+def _log_to_stderr() -> None:
+    level = Environment().text("TOKENTIDE_LOG_LEVEL", "INFO").upper()
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger("tokentide").setLevel(level)

@@ -1,0 +1,98 @@
+"""What is known of one entity: its partial totals by day and month, and the alerts that were raised about it."""
+
+from typing import NamedTuple
+
+import msgspec
+
+from tokentide.schemas import Period, Unit
+
+__all__ = ["Cell", "Entity", "Partial", "Used"]
+
+Cell = tuple[Period, int]
+"""A day or a month, with its start in Unix seconds."""
+
+
+class Partial(NamedTuple):
+    """What one source partition adds to a cell; the one with the highest version is true."""
+
+    version: int
+    cost_pico_usd: int
+    tokens: int
+    unpriced_requests: int
+
+
+class Used(NamedTuple):
+    """The sum of a cell's partials."""
+
+    cost_pico_usd: int
+    tokens: int
+    unpriced_requests: int
+
+    def of(self, unit: Unit) -> int:
+        """Return pico-USD or tokens."""
+        return self.cost_pico_usd if unit is Unit.USD else self.tokens
+
+
+class _Record(msgspec.Struct):
+    """What the changelog holds of an entity: rows of period, start, source partition and a partial's four fields."""
+
+    offset: int
+    cells: list[tuple[Period, int, int, int, str, int, int]]
+    fired: dict[str, int]
+
+
+_decode = msgspec.json.Decoder(_Record).decode
+_encode = msgspec.json.Encoder().encode
+
+
+class Entity:
+    """Partials and fired alerts. Merging is commutative: any order of updates and records gives the same."""
+
+    __slots__ = ("cells", "fired", "offset")
+
+    def __init__(self) -> None:
+        self.cells: dict[Cell, dict[int, Partial]] = {}
+        self.fired: dict[str, int] = {}
+        """Alert id to the start of its period."""
+        self.offset = 0
+        """The offset of `usage.spend` up to which (exclusive) it is known; it only grows."""
+
+    def put(self, cell: Cell, source_partition: int, partial: Partial) -> bool:
+        """Take in a partial; return whether it is newer than what was known."""
+        partials = self.cells.setdefault(cell, {})
+        known = partials.get(source_partition)
+        if known is not None and partial.version <= known.version:
+            return False
+        partials[source_partition] = partial
+        return True
+
+    def used(self, cell: Cell) -> Used:
+        """Return the total of a cell over all source partitions."""
+        partials = self.cells.get(cell, {}).values()
+        return Used(
+            sum(partial.cost_pico_usd for partial in partials),
+            sum(partial.tokens for partial in partials),
+            sum(partial.unpriced_requests for partial in partials),
+        )
+
+    def latest(self, period: Period) -> Cell | None:
+        """Return the cell of this kind that began last."""
+        starts = [start for kind, start in self.cells if kind is period]
+        return (period, max(starts)) if starts else None
+
+    def merge(self, record: bytes) -> None:
+        """Take in what `record` returned once; raises msgspec.MsgspecError or ValueError for anything else."""
+        content = _decode(record)
+        for period, start, source_partition, version, cost, tokens, unpriced in content.cells:
+            self.put((period, start), source_partition, Partial(version, int(cost), tokens, unpriced))
+        self.fired |= content.fired
+        self.offset = max(self.offset, content.offset)
+
+    def record(self) -> bytes:
+        """Return everything, for the changelog."""
+        cells = [
+            (period, start, source_partition, version, str(cost), tokens, unpriced)
+            for (period, start), partials in self.cells.items()
+            for source_partition, (version, cost, tokens, unpriced) in partials.items()
+        ]
+        return _encode(_Record(self.offset, cells, self.fired))

@@ -1,0 +1,74 @@
+"""The meter: its three stages wired to Kafka."""
+
+import logging
+
+from tokentide.schemas import SettingsError, TopicNames, changelog_name
+from tokentide.streams.control import ControlTopic
+from tokentide.streams.log import Log
+from tokentide.streams.outbox import Outbox
+from tokentide.streams.prices import Catalogue
+from tokentide.streams.settings import MeterSettings
+from tokentide.streams.stages import BudgetStage, PricingStage, SpendStage
+from tokentide.streams.worker import Worker, WorkerSettings, stop_in_doubt
+
+__all__ = ["run_meter"]
+
+_LOGGER = logging.getLogger(__name__)
+
+
+def run_meter(settings: MeterSettings) -> int:
+    """Meter until SIGTERM or SIGINT; return the exit code.
+
+    Raises SettingsError for topics of the wrong shape, ServiceUnavailableError for a broker that is away.
+    """
+    log = Log(settings.kafka)
+    names = settings.topics
+    spend_changelog = changelog_name(settings.meter_id, "spend")
+    budget_changelog = changelog_name(settings.meter_id, "budgets")
+    partitions = _partitions(log, names, [spend_changelog, budget_changelog])
+    outbox = Outbox(settings.kafka, settings.session_timeout_seconds, stop_in_doubt)
+    budgets = BudgetStage(names, budget_changelog, partitions, outbox, log)
+    pricing = PricingStage(
+        names,
+        outbox,
+        log,
+        Catalogue(),
+        committed=lambda topic, partition: log.committed(settings.meter_id, topic, partition),
+        dedupe_days=settings.dedupe_days,
+        max_future_seconds=settings.max_future_seconds,
+    )
+    spend = SpendStage(names, spend_changelog, partitions, outbox, log)
+    worker = Worker(
+        WorkerSettings(
+            group=settings.meter_id,
+            name=settings.worker,
+            kafka=settings.kafka,
+            work_dir=settings.work_dir,
+            session_timeout_seconds=settings.session_timeout_seconds,
+            recovery_seconds=settings.recovery_seconds,
+            flush_seconds=settings.flush_seconds,
+            chunk_records=settings.chunk_records,
+        ),
+        [pricing, spend, budgets],
+        first=lambda: ControlTopic(settings.kafka, names.budgets, budgets.apply_budget).follow(),
+    )
+    return worker.run()
+
+
+def _partitions(log: Log, names: TopicNames, changelogs: list[str]) -> int:
+    """Return how many partitions every topic has; raises SettingsError when they differ or one is missing."""
+    equal = [names.events, names.rejected, names.priced, names.spend, names.alerts, names.limits, *changelogs]
+    found = log.partitions([*equal, names.budgets])
+    missing = sorted(name for name, count in found.items() if not count)
+    if missing:
+        raise SettingsError(f"these topics are missing: {', '.join(missing)}; run `tokentide topics init`")
+    wanted = found[names.events]
+    wrong = sorted(f"{name} has {found[name]}" for name in equal if found[name] != wanted)
+    if found[names.budgets] != 1:
+        wrong.append(f"{names.budgets} has {found[names.budgets]} instead of 1")
+    if wrong:
+        raise SettingsError(
+            f"{names.events} has {wanted} partitions, but {', '.join(wrong)}; partitions of a live pipeline cannot "
+            "change: use new topic names (TOKENTIDE_TOPIC_...) and another TOKENTIDE_METER_ID, or make them equal"
+        )
+    return wanted

@@ -1,0 +1,130 @@
+"""Stage `budgets`: `usage.spend` to `usage.alerts` and `usage.limits`, with a changelog of its own."""
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+
+from tokentide.schemas import Limits, TopicNames
+from tokentide.schemas.chunk import Chunk, Record
+from tokentide.streams.budget_index import BudgetIndex
+from tokentide.streams.budgets import BudgetState
+from tokentide.streams.log import Log
+from tokentide.streams.outbox import Outbox
+from tokentide.streams.partition import entity_key, entity_partition
+
+__all__ = ["BudgetStage"]
+
+_LIMITS_SECONDS = 60.0
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+class BudgetStage:
+    """Adds the partial totals up, raises alerts, and says what is left.
+
+    Alerts and limits are published, then remembered: a crash in between publishes the same alert, with the same
+    id, once more.
+    """
+
+    def __init__(
+        self,
+        topics: TopicNames,
+        changelog: str,
+        partitions: int,
+        outbox: Outbox,
+        log: Log,
+        clock: Callable[[], datetime] = _now,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`partitions` is the number of partitions of `usage.spend`."""
+        self.topic = topics.spend
+        self._topics = topics
+        self._changelog = changelog
+        self._partitions = partitions
+        self._outbox = outbox
+        self._log = log
+        self._clock = clock
+        self._monotonic = monotonic
+        self._index = BudgetIndex()
+        self._states: dict[int, BudgetState] = {}
+        self._limits_due = monotonic() + _LIMITS_SECONDS
+
+    def apply_budget(self, record: Record) -> None:
+        """Take in a record of `usage.budgets`."""
+        for key in self._index.apply(record):
+            self._review(key)
+
+    async def open(self, partition: int) -> int | None:
+        """Read the entities back from the changelog."""
+        state, stale = await asyncio.to_thread(self._recover, partition)
+        self._states[partition] = state
+        for key in {*stale, *self._index.entities()}:
+            self._review(key)
+        return state.position
+
+    def close(self, partition: int) -> None:
+        """Forget the partition."""
+        self._states.pop(partition, None)
+
+    async def take(self, chunk: Chunk) -> None:
+        """Take in the partial totals of the chunk's records."""
+        state = self._states[chunk.partition]
+        for record in chunk.records:
+            if record.value is not None:
+                state.apply(record.value, record.offset)
+
+    async def flush(self) -> Mapping[int, int]:
+        """Publish alerts and limits, then remember them with the totals they rest on."""
+        if self._monotonic() >= self._limits_due:
+            self._limits_due = self._monotonic() + _LIMITS_SECONDS
+            for key in self._index.entities():
+                self._review(key)
+        changes = {
+            partition: changed
+            for partition, state in self._states.items()
+            if (changed := state.take_changes(self._clock())) is not None
+        }
+        published = self._outbox.group()
+        for partition, changed in changes.items():
+            for alert in changed.alerts:
+                value = alert.model_dump_json().encode()
+                published.send(self._topics.alerts, value, key=alert.alert_id.encode(), partition=partition)
+            for limits in changed.limits:
+                value = limits.model_dump_json().encode()
+                name = entity_key(limits.scope, limits.scope_id).encode()
+                published.send(self._topics.limits, value, key=name, partition=partition)
+        await published.delivered()
+        remembered = self._outbox.group()
+        for partition, changed in changes.items():
+            for place, record in changed.changelog:
+                remembered.send(self._changelog, record, key=place, partition=partition)
+        await remembered.delivered()
+        return {
+            partition: changed.position
+            for partition, changed in changes.items()
+            if changed.position is not None
+        }
+
+    def _review(self, key: str) -> None:
+        state = self._states.get(entity_partition(key, self._partitions))
+        if state is not None:
+            state.review(key)
+
+    def _recover(self, partition: int) -> tuple[BudgetState, set[str]]:
+        """Return the state, and the entities of which `usage.limits` still tells limits.
+
+        Their budgets may have been deleted while nobody looked.
+        """
+        state = BudgetState(self._index)
+        for record in self._log.read(self._changelog, partition, 0):
+            if record.key is not None:
+                state.load(record.key, record.value)
+        limited: dict[str, bool] = {}
+        for record in self._log.read(self._topics.limits, partition, 0):
+            if record.value is not None:
+                limits = Limits.model_validate_json(record.value)
+                limited[entity_key(limits.scope, limits.scope_id)] = bool(limits.limits)
+        return state, {key for key, has_limits in limited.items() if has_limits}
