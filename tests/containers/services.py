@@ -1,14 +1,14 @@
-"""Kafka and ClickHouse in containers, from the images that docker-compose.yml names, for tests with a Docker engine."""
+"""Kafka and ClickHouse in containers, from the images that docker-compose.yml names, where Docker runs."""
 
 import subprocess
 import time
-import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
+import pytest
 import yaml
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
@@ -27,7 +27,10 @@ def docker_problem(command: str = "docker") -> str | None:
     """Return why no container can be started here, as one sentence; None when a Docker engine answers."""
     try:
         answer = subprocess.run(
-            [command, "version", "--format", "{{.Server.Version}}"], capture_output=True, text=True, timeout=10
+            [command, "version", "--format", "{{.Server.Version}}"],
+            capture_output=True,
+            text=True,
+            timeout=10,
         )
     except FileNotFoundError:
         return f"there is no `{command}` command on this machine: install Docker to run this in containers"
@@ -71,8 +74,10 @@ def kafka_in_docker() -> Iterator[str]:
         KAFKA_AUTO_CREATE_TOPICS_ENABLE="false",
     )
     with container:
-        _wait_for_kafka(f"{host}:{port}")
-        yield f"{host}:{port}"
+        bootstrap = f"{host}:{port}"
+        admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
+        _wait_for("Kafka", lambda: _kafka_answers(admin))
+        yield bootstrap
 
 
 @contextmanager
@@ -83,28 +88,29 @@ def clickhouse_in_docker() -> Iterator[str]:
     container.with_env("CLICKHOUSE_SKIP_USER_SETUP", "1")
     with container:
         url = f"http://{container.get_container_host_ip()}:{container.get_exposed_port(8123)}"
-        _wait_for_clickhouse(url)
+        _wait_for("ClickHouse", lambda: _clickhouse_answers(url))
         yield url
 
 
-def _wait_for_kafka(bootstrap: str) -> None:
-    admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
+def _wait_for(service: str, is_up: Callable[[], bool]) -> None:
     deadline = time.monotonic() + _START_SECONDS
-    while True:
-        try:
-            admin.list_topics(timeout=2)
-        except KafkaException as error:
-            assert time.monotonic() < deadline, f"Kafka in its container does not answer: {error}"
-        else:
-            return
+    while not is_up():
+        if time.monotonic() > deadline:
+            pytest.fail(f"{service} in its container did not answer within {_START_SECONDS:.0f} seconds")
+        time.sleep(0.2)
 
 
-def _wait_for_clickhouse(url: str) -> None:
-    deadline = time.monotonic() + _START_SECONDS
-    while True:
-        try:
-            with urllib.request.urlopen(f"{url}/ping", timeout=2):
-                return
-        except (urllib.error.URLError, OSError) as error:
-            assert time.monotonic() < deadline, f"ClickHouse in its container does not answer: {error}"
-            time.sleep(0.2)
+def _kafka_answers(admin: AdminClient) -> bool:
+    try:
+        admin.list_topics(timeout=2)
+    except KafkaException:
+        return False
+    return True
+
+
+def _clickhouse_answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(f"{url}/ping", timeout=2) as answer:
+            return bool(answer.read() == b"Ok.\n")
+    except OSError:
+        return False

@@ -5,8 +5,8 @@ import urllib.request
 
 import pytest
 from confluent_kafka.admin import AdminClient
-
 from tests.containers.services import clickhouse_in_docker, docker_problem, kafka_in_docker
+
 from tokentide.console.broker import reach
 from tokentide.console.topics import ensure_topics
 from tokentide.schemas import KafkaSettings, TopicNames, plan_topics
@@ -53,7 +53,9 @@ def test_clickhouse_in_a_container_takes_the_migrations() -> None:
     with clickhouse_in_docker() as url:
         applied = migrate(ClickHouseSettings(url=url))
         again = migrate(ClickHouseSettings(url=url))
-        with urllib.request.urlopen(f"{url}/?query=SELECT+count()+FROM+tokentide.usage", timeout=10) as answer:
+        with urllib.request.urlopen(
+            f"{url}/?query=SELECT+count()+FROM+tokentide.usage", timeout=10
+        ) as answer:
             rows = answer.read()
 
     assert applied
