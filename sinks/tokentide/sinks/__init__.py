@@ -10,7 +10,8 @@ from tokentide.sinks.failures import translate
 from tokentide.sinks.landing import Landing, Record
 from tokentide.sinks.migration import MIGRATIONS, migrate
 from tokentide.sinks.rejected import REJECTED
-from tokentide.sinks.settings import BatchSettings, ClickHouseSettings
+from tokentide.sinks.settings import BatchSettings, ClickHouseSettings, SinkSettings
+from tokentide.sinks.sink import Sink, sink_stages
 from tokentide.sinks.spend import SPEND
 from tokentide.sinks.usage import USAGE
 from tokentide.sinks.writer import ClickHouseWriter
@@ -29,8 +30,11 @@ __all__ = [
     "Clients",
     "Landing",
     "Record",
+    "Sink",
+    "SinkSettings",
     "connect",
     "migrate",
+    "sink_stages",
     "token",
     "translate",
     "translated",

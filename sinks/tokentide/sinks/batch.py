@@ -3,7 +3,7 @@
 import hashlib
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 import pyarrow as pa
@@ -27,19 +27,43 @@ def token(topic: str, ranges: Mapping[int, tuple[int, int]], content: str = "") 
 
 
 @dataclass(frozen=True)
-class Batch:
-    """What one insert takes: the rows, their table and token, and the first and last offset per partition."""
+class Batch(Generic[T]):
+    """What one insert takes: the records' contents, their token, and the first and last offset per partition."""
 
-    table: str
-    rows: pa.Table
+    landing: Landing[T]
+    contents: list[T]
     token: str
     ranges: dict[int, tuple[int, int]]
+
+    @property
+    def table(self) -> str:
+        """The table that the rows are for."""
+        return self.landing.table
+
+    def rows(self) -> pa.Table:
+        """Return the rows, the same at each call. Takes tens of milliseconds: not for an event loop.
+
+        Raises DataLossError for contents that the table's columns cannot hold.
+        """
+        return self.landing.build(self.contents, self.token)
+
+
+@dataclass
+class _Part(Generic[T]):
+    """What is gathered of one partition."""
+
+    first: int
+    last: int
+    rows: int = 0
+    bytes: int = 0
+    contents: list[T] = field(default_factory=list)
+    digest: "hashlib.blake2b" = field(default_factory=lambda: hashlib.blake2b(digest_size=16))
 
 
 class Batcher(Generic[T]):
     """Gathers the records of one topic, from any number of partitions; for one thread or task at a time.
 
-    It never inserts, commits or waits: the caller adds, asks `is_full`, takes, inserts the batch until that
+    It never inserts, commits or waits: the caller adds, asks `is_due`, takes, inserts the batch until that
     is acknowledged, and only then commits `last + 1` of each partition in `ranges`.
     """
 
@@ -54,62 +78,63 @@ class Batcher(Generic[T]):
         self._topic = topic
         self._settings = settings or BatchSettings()
         self._clock = clock
-        self._begin()
-
-    def _begin(self) -> None:
-        self._contents: list[T] = []
-        self._ranges: dict[int, tuple[int, int]] = {}
-        self._digests: dict[int, hashlib.blake2b] = {}
-        self._row_count = 0
+        self._parts: dict[int, _Part[T]] = {}
         self._since = 0.0
 
     def __len__(self) -> int:
         """How many rows are gathered."""
-        return self._row_count
+        return sum(part.rows for part in self._parts.values())
 
     def add(self, partition: int, offset: int, value: bytes) -> None:
         """Gather one record; one at or below the last offset of its partition is in the batch already.
 
         Raises DataLossError for a record that cannot be read.
         """
-        first, last = self._ranges.get(partition, (offset, -1))
-        if offset <= last:
+        part = self._parts.get(partition)
+        if part is not None and offset <= part.last:
             return
         content = self._landing.decode(Record(partition, offset, value))
-        if not self._ranges:
-            self._since = self._clock()
-        self._contents.append(content)
-        self._ranges[partition] = (first, offset)
-        self._digests.setdefault(partition, hashlib.blake2b(digest_size=16)).update(
-            len(value).to_bytes(8, "little") + value
-        )
-        self._row_count += self._landing.count(content)
+        if part is None:
+            if not self._parts:
+                self._since = self._clock()
+            part = self._parts[partition] = _Part(offset, offset)
+        part.last = offset
+        part.rows += self._landing.count(content)
+        part.bytes += len(value)
+        part.contents.append(content)
+        part.digest.update(len(value).to_bytes(8, "little"))
+        part.digest.update(value)
+
+    def discard(self, partition: int) -> None:
+        """Forget what is gathered of one partition."""
+        self._parts.pop(partition, None)
 
     def is_full(self) -> bool:
-        """Whether it holds enough rows, or its first record has waited long enough."""
-        if not self._ranges:
+        """Whether it holds as many rows, or bytes of records, as an insert may have."""
+        rows = bytes_ = 0
+        for part in self._parts.values():
+            rows += part.rows
+            bytes_ += part.bytes
+        return rows >= self._settings.rows or bytes_ >= self._settings.bytes
+
+    def is_due(self) -> bool:
+        """Whether it is full, or its first record has waited long enough."""
+        if not self._parts:
             return False
-        waited = self._clock() - self._since
-        return self._row_count >= self._settings.rows or waited >= self._settings.seconds
+        return self.is_full() or self._clock() - self._since >= self._settings.seconds
 
-    def seconds_left(self) -> float | None:
-        """How long until `is_full` at the latest; None for an empty batch."""
-        if not self._ranges:
+    def take(self) -> Batch[T] | None:
+        """Return what is gathered, due or not, and begin anew; None when there is nothing."""
+        if not self._parts:
             return None
-        return 0.0 if self.is_full() else self._settings.seconds - (self._clock() - self._since)
-
-    def take(self) -> Batch | None:
-        """Return what is gathered, full or not, and begin anew; None when there is nothing."""
-        if not self._ranges:
-            return None
+        parts, self._parts = sorted(self._parts.items()), {}
+        ranges = {partition: (part.first, part.last) for partition, part in parts}
         content = hashlib.blake2b(digest_size=16)
-        for _, digest in sorted(self._digests.items()):
-            content.update(digest.digest())
-        batch = Batch(
-            self._landing.table,
-            self._landing.rows(self._contents),
-            token(self._topic, self._ranges, content.hexdigest()),
-            self._ranges,
+        for _, part in parts:
+            content.update(part.digest.digest())
+        return Batch(
+            self._landing,
+            [content for _, part in parts for content in part.contents],
+            token(self._topic, ranges, content.hexdigest()),
+            ranges,
         )
-        self._begin()
-        return batch

@@ -16,6 +16,7 @@ __all__ = ["Landing", "Record", "pico_usd_column", "place_columns"]
 T = TypeVar("T")
 
 _UNREADABLE = (pa.ArrowException, msgspec.MsgspecError, ValueError)
+_UNFIT = (pa.ArrowException, ValueError, OverflowError)
 _LAST_UINT64 = np.uint64(2**64 - 1)
 _LEAST_TOO_LARGE = 10**38
 
@@ -54,6 +55,19 @@ class Landing(Generic[T]):
             raise DataLossError(
                 f"the record for {self.table} at partition {record.partition}, offset {record.offset} cannot "
                 f"be read ({' '.join(str(error).split())}): upgrade this sink, or stop what else writes there"
+            ) from error
+
+    def build(self, contents: Sequence[T], where: str) -> pa.Table:
+        """Return the rows of many records; `where` names them in a message.
+
+        Raises DataLossError for a value that the columns cannot hold.
+        """
+        try:
+            return self.rows(contents)
+        except _UNFIT as error:
+            raise DataLossError(
+                f"the records {where} do not fit into {self.table} ({' '.join(str(error).split())}): "
+                "upgrade this sink, or stop what else writes there"
             ) from error
 
 

@@ -1,11 +1,13 @@
-"""How to reach ClickHouse, and how large an insert may grow."""
+"""The settings of the sink: how to reach Kafka and ClickHouse, and how large an insert may grow."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
 from urllib.parse import urlsplit
 
-from tokentide.schemas import Environment, SettingsError
+from tokentide.schemas import Environment, KafkaSettings, SettingsError, TopicNames
 
-__all__ = ["BatchSettings", "ClickHouseSettings"]
+__all__ = ["BatchSettings", "ClickHouseSettings", "SinkSettings"]
 
 
 @dataclass(frozen=True)
@@ -57,9 +59,11 @@ class ClickHouseSettings:
 
 @dataclass(frozen=True)
 class BatchSettings:
-    """When a batch is inserted: at `rows` rows, or `seconds` after its first record."""
+    """When a batch is inserted: at `rows` rows or `bytes` bytes of records, or `seconds` after its first record."""
 
     rows: int = 10_000
+    bytes: int = 32 * 1024 * 1024
+    """Ten thousand refused records may be a megabyte each."""
     seconds: float = 1.0
 
     @classmethod
@@ -67,5 +71,54 @@ class BatchSettings:
         """Read `TOKENTIDE_SINK_BATCH_*`."""
         return cls(
             rows=environment.whole("TOKENTIDE_SINK_BATCH_ROWS", cls.rows, least=1),
+            bytes=environment.whole("TOKENTIDE_SINK_BATCH_BYTES", cls.bytes, least=1),
             seconds=environment.number("TOKENTIDE_SINK_BATCH_SECONDS", cls.seconds),
         )
+
+
+@dataclass(frozen=True)
+class SinkSettings:
+    """What a sink worker needs to know."""
+
+    kafka: KafkaSettings = field(default_factory=KafkaSettings)
+    topics: TopicNames = field(default_factory=TopicNames)
+    clickhouse: ClickHouseSettings = field(default_factory=ClickHouseSettings)
+    batch: BatchSettings = field(default_factory=BatchSettings)
+    sink_id: str = "tokentide-sink"
+    """Consumer group."""
+    worker: str = "sink-1"
+    """Name of this worker, for static group membership: unique among the workers of the group."""
+    work_dir: Path = Path(".tokentide")
+    """Where Faust may write; no state of worth is kept there."""
+    session_timeout_seconds: float = 30.0
+    """After so long without a heartbeat a worker has lost its partitions."""
+
+    @classmethod
+    def from_env(cls, variables: Mapping[str, str] | None = None) -> "SinkSettings":
+        """Read `TOKENTIDE_*`; raises SettingsError that names every problem."""
+        environment = Environment(variables)
+        problems = []
+        clickhouse = ClickHouseSettings()
+        try:
+            clickhouse = ClickHouseSettings.read(environment)
+        except SettingsError as error:
+            problems.append(str(error))
+        settings = cls(
+            kafka=KafkaSettings.read(environment),
+            topics=TopicNames.read(environment),
+            clickhouse=clickhouse,
+            batch=BatchSettings.read(environment),
+            sink_id=environment.text("TOKENTIDE_SINK_ID", cls.sink_id),
+            worker=environment.text("TOKENTIDE_WORKER", cls.worker),
+            work_dir=Path(environment.text("TOKENTIDE_WORK_DIR", str(cls.work_dir))),
+            session_timeout_seconds=environment.number(
+                "TOKENTIDE_SESSION_TIMEOUT_SECONDS", cls.session_timeout_seconds, least=1.0
+            ),
+        )
+        try:
+            environment.check()
+        except SettingsError as error:
+            problems.append(str(error))
+        if problems:
+            raise SettingsError("; ".join(problems))
+        return settings
