@@ -1,17 +1,17 @@
 """Comparing what the sources say, number by number."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator
 
-from tokentide.console.audit.fold import Rejections
-from tokentide.console.audit.identities import Identities, Identity
+from tokentide.console.audit.identities import Identities, Identity, Place
 from tokentide.console.audit.report import Difference, Source
 from tokentide.console.audit.totals import Cell, Totals, Used
-from tokentide.schemas import Period
+from tokentide.schemas import Period, Scope
 
-__all__ = ["compare_identities", "compare_rejections", "compare_totals", "suspects"]
+__all__ = ["compare_rows", "compare_totals"]
 
-# A day says most to a person, so days come first.
-_ORDER = {Period.DAY: 0, Period.MONTH: 1, Period.HOUR: 2}
+# A day says most to a person, and of whom: so days of users come first.
+_PERIODS = {Period.DAY: 0, Period.MONTH: 1, Period.HOUR: 2}
+_SCOPES = {scope: place for place, scope in enumerate(Scope)}
 
 
 def compare_totals(source: Source, expected: Totals, found: Totals) -> Iterator[Difference]:
@@ -24,53 +24,29 @@ def compare_totals(source: Source, expected: Totals, found: Totals) -> Iterator[
                 yield Difference(source, *cell, field, wanted, got)
 
 
-def compare_identities(identities: Identities) -> Iterator[Difference]:
-    """Yield every event that has no raw row, or more than one, and every raw row that is no event."""
-    yield from _events(identities.missing(), 1, 0)
-    yield from _events(identities.surplus(), 0, 1)
-    yield from _events(identities.repeated(), 1, 2)
+def compare_rows(identities: Identities) -> Iterator[Difference]:
+    """Yield every event and every rejected record that is not one row, and the rows that are no record."""
+    for identity in identities.missing():
+        yield _event(identity, 1, 0)
+    for identity in identities.surplus():
+        yield _event(identity, 0, 1)
+    for identity, count in identities.repeated():
+        yield _event(identity, 1, count)
+    for place in identities.missing_rejected():
+        yield _rejected(place, 1, 0)
+    for place in identities.surplus_rejected():
+        yield _rejected(place, 0, 1)
 
 
-def compare_rejections(
-    expected: Mapping[int, Rejections], found: Mapping[int, Rejections]
-) -> Iterator[Difference]:
-    """Yield the partitions of which other records are stored as rejected than must be."""
-    for partition in sorted(expected.keys() | found.keys()):
-        wanted, got = expected.get(partition, Rejections()), found.get(partition, Rejections())
-        for field, value, other in zip(("rejected", "rejected_offset_sum"), wanted, got, strict=True):
-            if value != other:
-                yield Difference(
-                    Source.RAW, "partition", str(partition), None, None, field, value, other
-                )
+def _event(identity: Identity, expected: int, found: int) -> Difference:
+    name = f"{identity.event_id} @ {identity.partition}:{identity.offset}"
+    return Difference(Source.RAW, "event", name, None, None, "rows", expected, found)
 
 
-def suspects(differences: Iterable[Difference]) -> tuple[Source, ...]:
-    """Return the sources that are wrong: those that differ, or the log where all others agree on another number."""
-    places: dict[tuple[object, ...], dict[Source, int]] = {}
-    guilty = set()
-    for difference in differences:
-        if difference.period is None:
-            guilty.add(difference.source)
-            continue
-        place = (
-            difference.scope,
-            difference.scope_id,
-            difference.period,
-            difference.period_start,
-            difference.field,
-        )
-        places.setdefault(place, {})[difference.source] = difference.found
-    for found in places.values():
-        agreed = len(found) == len(Source) - 1 and len(set(found.values())) == 1
-        guilty.update([Source.LOG] if agreed else found)
-    return tuple(source for source in Source if source in guilty)
+def _rejected(place: Place, expected: int, found: int) -> Difference:
+    name = f"{place.partition}:{place.offset}"
+    return Difference(Source.RAW, "rejected", name, None, None, "rows", expected, found)
 
 
-def _events(identities: Iterable[Identity], expected: int, found: int) -> Iterator[Difference]:
-    for event_id, partition, offset in identities:
-        name = f"{event_id} @ {partition}:{offset}"
-        yield Difference(Source.RAW, "event", name, None, None, "rows", expected, found)
-
-
-def _reading_order(cell: Cell) -> tuple[int, int, str, str]:
-    return _ORDER[cell.period], cell.period_start, cell.scope, cell.scope_id
+def _reading_order(cell: Cell) -> tuple[int, int, int, str]:
+    return _PERIODS[cell.period], cell.period_start, _SCOPES[cell.scope], cell.scope_id

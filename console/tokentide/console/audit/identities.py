@@ -1,4 +1,4 @@
-"""Which event ids were seen where: two tables on disk, so that memory does not grow with the log."""
+"""Which records were seen where: tables on disk, so that memory does not grow with the log."""
 
 import sqlite3
 from collections.abc import Iterable, Iterator
@@ -6,18 +6,21 @@ from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, Self
 
-__all__ = ["Identities", "Identity"]
+__all__ = ["Identities", "Identity", "Place"]
 
-# Page cache; the file itself is thrown away, so nothing about it has to survive a crash.
+# The cache is 64 MiB. The file itself is thrown away, so nothing about it has to survive a crash.
 _SETTINGS = """
 PRAGMA journal_mode = OFF;
 PRAGMA synchronous = OFF;
 PRAGMA locking_mode = EXCLUSIVE;
-PRAGMA cache_size = -131072;
-CREATE TABLE log (event_id TEXT, partition INTEGER, offset INTEGER, PRIMARY KEY (event_id, partition))
-WITHOUT ROWID;
+PRAGMA cache_size = -65536;
+CREATE TABLE log (event_id TEXT, partition INTEGER, offset INTEGER, timestamp_ms INTEGER,
+    PRIMARY KEY (event_id, partition)) WITHOUT ROWID;
 CREATE TABLE found (event_id TEXT, partition INTEGER, offset INTEGER) STRICT;
+CREATE TABLE rejected (partition INTEGER, offset INTEGER) STRICT;
+CREATE TABLE found_rejected (partition INTEGER, offset INTEGER) STRICT;
 """
+_LOG = "SELECT event_id, partition, offset FROM log"
 
 
 class Identity(NamedTuple):
@@ -28,8 +31,17 @@ class Identity(NamedTuple):
     offset: int
 
 
+class Place(NamedTuple):
+    """Where a record stands in the log."""
+
+    partition: int
+    offset: int
+
+
 class Identities:
-    """The first place of every event id in each partition of the log, and what another source says."""
+    """The first place of every event id in each partition of the log, the rejected records, and what
+    another source says of both.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._database = sqlite3.connect(folder / "identities.sqlite3", isolation_level=None)
@@ -44,25 +56,50 @@ class Identities:
     ) -> None:
         self._database.close()
 
-    def add(self, identity: Identity) -> bool:
+    def add(self, identity: Identity, timestamp_ms: int | None = None) -> bool:
         """Remember a record of the log; return whether its id is new to its partition."""
-        return self._database.execute("INSERT OR IGNORE INTO log VALUES (?, ?, ?)", identity).rowcount == 1
+        row = (*identity, timestamp_ms)
+        return self._database.execute("INSERT OR IGNORE INTO log VALUES (?, ?, ?, ?)", row).rowcount == 1
+
+    def first_timestamp_ms(self, identity: Identity) -> int | None:
+        """Return when the first record of this id in this partition was produced, None when unknown."""
+        row = self._database.execute(
+            "SELECT timestamp_ms FROM log WHERE event_id = ? AND partition = ?", identity[:2]
+        ).fetchone()
+        return None if row is None else row[0]
+
+    def add_rejected(self, place: Place) -> None:
+        """Remember a record of the log that is rejected."""
+        self._database.execute("INSERT INTO rejected VALUES (?, ?)", place)
 
     def add_found(self, identities: Iterable[Identity]) -> None:
         """Remember rows of the source that is compared with the log."""
         self._database.executemany("INSERT INTO found VALUES (?, ?, ?)", identities)
 
+    def add_found_rejected(self, places: Iterable[Place]) -> None:
+        """Remember what the source that is compared holds as rejected."""
+        self._database.executemany("INSERT INTO found_rejected VALUES (?, ?)", places)
+
     def missing(self) -> Iterator[Identity]:
         """Yield what the log has and the other source has not."""
-        return self._identities("SELECT * FROM log EXCEPT SELECT * FROM found")
+        return self._identities(f"{_LOG} EXCEPT SELECT * FROM found")
 
     def surplus(self) -> Iterator[Identity]:
         """Yield what the other source has and the log has not."""
-        return self._identities("SELECT * FROM found EXCEPT SELECT * FROM log")
+        return self._identities(f"SELECT * FROM found EXCEPT {_LOG}")
 
-    def repeated(self) -> Iterator[Identity]:
-        """Yield what the other source has more than once."""
-        return self._identities("SELECT * FROM found GROUP BY 1, 2, 3 HAVING count(*) > 1")
+    def repeated(self) -> Iterator[tuple[Identity, int]]:
+        """Yield what the other source has more than once, and how often."""
+        rows = self._database.execute("SELECT *, count(*) FROM found GROUP BY 1, 2, 3 HAVING count(*) > 1")
+        return ((Identity(*identity), count) for *identity, count in rows)
+
+    def missing_rejected(self) -> Iterator[Place]:
+        """Yield the rejected records that the other source has not."""
+        return self._places("SELECT * FROM rejected EXCEPT SELECT * FROM found_rejected")
+
+    def surplus_rejected(self) -> Iterator[Place]:
+        """Yield the records that only the other source holds as rejected."""
+        return self._places("SELECT * FROM found_rejected EXCEPT SELECT * FROM rejected")
 
     def in_several_partitions(self) -> Iterator[str]:
         """Yield the event ids that the log holds in more than one partition."""
@@ -71,3 +108,6 @@ class Identities:
 
     def _identities(self, query: str) -> Iterator[Identity]:
         return (Identity(*row) for row in self._database.execute(query))
+
+    def _places(self, query: str) -> Iterator[Place]:
+        return (Place(*row) for row in self._database.execute(query))

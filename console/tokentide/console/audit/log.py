@@ -2,16 +2,27 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from tokentide.schemas import DataLossError, KafkaSettings, ServiceUnavailableError, SettingsError
 
-__all__ = ["Span", "TopicLog"]
+__all__ = ["LogRecord", "Span", "TopicLog"]
 
 _ANSWER_SECONDS = 15.0
 _SILENCE_SECONDS = 30.0
 _BATCH = 2_000
+
+
+class LogRecord(NamedTuple):
+    """One record of a topic; `timestamp_ms` is Kafka's, in Unix milliseconds."""
+
+    partition: int
+    offset: int
+    timestamp_ms: int
+    key: bytes | None
+    value: bytes | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +72,7 @@ class TopicLog:
         """Return whether records came after the end of the spans. Raises what opening raises."""
         return any(now.end > then.end for now, then in zip(self._spans(), self.spans, strict=False))
 
-    def records(self) -> Iterator[Message]:
+    def records(self) -> Iterator[LogRecord]:
         """Yield the records of all spans, each partition's in the order of its offsets.
 
         Raises ServiceUnavailableError when Kafka falls silent, and DataLossError when retention removed
@@ -83,7 +94,7 @@ class TopicLog:
                 if error is not None:
                     self._check(error)
                 elif offset < unread[partition].end:
-                    yield message
+                    yield LogRecord(partition, offset, message.timestamp()[1], message.key(), message.value())
                 if offset + 1 >= unread[partition].end:
                     del unread[partition]
                     self._consumer.pause([TopicPartition(self._topic, partition)])

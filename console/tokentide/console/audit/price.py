@@ -66,7 +66,7 @@ def price_event(event: UsageEvent) -> Price:
     )
 
 
-@lru_cache(maxsize=1 << 16)
+@lru_cache(maxsize=1 << 14)
 def _price(
     provider: str,
     model: str,

@@ -25,8 +25,8 @@ class Source(StrEnum):
 class Difference:
     """One number that is not what the Kafka log says.
 
-    `scope` is one of Scope, `event` (then `scope_id` is `event_id @ partition:offset` and the number counts
-    rows) or `partition` (rejected records); the latter two have no period. `period_start` is in Unix seconds.
+    `scope` is one of Scope; or `event`, then `scope_id` is `event_id @ partition:offset`; or `rejected`, then
+    it is `partition:offset`. The latter two count rows and have no period. `period_start` is in Unix seconds.
     """
 
     source: Source
@@ -43,10 +43,13 @@ class Difference:
 class AuditReport:
     """The verdict and what it rests on; the log is what the others are compared with.
 
-    `differences` is cut to the first ones, `difference_count` is not. `truncated` names the partitions whose
-    first events retention removed: there ClickHouse raw was taken as given, `base_events` of them.
-    `retired` counts the days of entities and partitions that the state has given up on purpose.
-    When the log `has_grown` since the audit began, differences may only mean that the pipeline is at work.
+    `events` counts those in the log, `unpriced` those of unknown price by model. `differences` is cut to the
+    first ones, `difference_count` is not. `truncated` names the partitions whose first records retention removed:
+    there ClickHouse raw was taken as given, `base_events` of them. `retired` counts the days of entities and
+    partitions that the state has given up on purpose. `late_duplicates` came again when the meter did not
+    remember their ids any more: it counted them twice. `cross_partition_ids` stand in several partitions and
+    count once in each. Where the log `has_grown` since the audit began, or records were `behind` (by topic)
+    when it did, differences may only mean that the pipeline was at work.
     """
 
     equal: bool
@@ -63,10 +66,18 @@ class AuditReport:
     suspects: tuple[Source, ...]
     cross_partition_ids: tuple[str, ...]
     cross_partition_count: int
+    late_duplicates: tuple[str, ...]
+    late_duplicate_count: int
     truncated: tuple[Span, ...]
     retired: int
     has_grown: bool
+    behind: Mapping[str, int]
     seconds: float
+
+    @property
+    def is_early(self) -> bool:
+        """Whether the pipeline was at work while it was audited."""
+        return self.has_grown or any(self.behind.values())
 
 
 def to_json(report: AuditReport) -> str:

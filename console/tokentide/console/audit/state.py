@@ -5,25 +5,18 @@ from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
+from tokentide.console.audit.log import LogRecord
 from tokentide.console.audit.totals import Entity, Hour, HourTotals, Used
 from tokentide.schemas import DataLossError, Scope
 
-__all__ = ["ChangelogRecord", "State", "read_state"]
+__all__ = ["State", "read_state"]
 
 Place = tuple[int, Entity, int]
 
 
-class ChangelogRecord(NamedTuple):
-    """One record of the changelog; its partition is that of the events counted in it."""
-
-    partition: int
-    key: bytes | None
-    value: bytes | None
-
-
 class _Entry(NamedTuple):
     fence: int
-    hours: dict[str, list[Any]]
+    hours: dict[int, Used]
 
 
 class State:
@@ -33,8 +26,10 @@ class State:
         self._entries: dict[Place, _Entry] = {}
         self.retired: set[Place] = set()
 
-    def add(self, record: ChangelogRecord) -> None:
+    def add(self, record: LogRecord) -> None:
         """Take a record in: per key the highest fence wins, whatever the order; null deletes.
+
+        Its partition is that of the events counted in it. Keys that begin with # say how far a partition is.
 
         Raises DataLossError for a record that no meter writes.
         """
@@ -47,8 +42,9 @@ class State:
                 self.retired.add(place)
                 return
             value = json.loads(record.value)
-            entry = _Entry(int(value["fence"]), dict(value["hours"]))
-        except (ValueError, KeyError, TypeError) as error:
+            hours = {int(start): _used(numbers) for start, numbers in value["hours"].items()}
+            entry = _Entry(int(value["fence"]), hours)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise DataLossError(
                 f"the changelog holds a record that no meter of this version writes: key {record.key!r}: "
                 f"{error!r}"
@@ -62,9 +58,8 @@ class State:
         """Return what the entries add up to."""
         totals = HourTotals()
         for (partition, entity, _), entry in self._entries.items():
-            for start, (requests, input_tokens, output_tokens, cost, unpriced) in entry.hours.items():
-                used = Used(requests, input_tokens, output_tokens, int(cost), unpriced)
-                totals.add(partition, entity, int(start), used)
+            for start, used in entry.hours.items():
+                totals.add(partition, entity, start, used)
         return totals
 
     def remembered(self, hours: Iterable[tuple[Hour, Used]]) -> Iterator[tuple[Hour, Used]]:
@@ -74,12 +69,17 @@ class State:
                 yield (partition, entity, hour_start), used
 
 
-def read_state(records: Iterable[ChangelogRecord]) -> State:
+def read_state(records: Iterable[LogRecord]) -> State:
     """Return the state that the records of a changelog amount to. Raises what `State.add` raises."""
     state = State()
     for record in records:
         state.add(record)
     return state
+
+
+def _used(numbers: list[Any]) -> Used:
+    requests, input_tokens, output_tokens, cost, unpriced = map(int, numbers)
+    return Used(requests, input_tokens, output_tokens, cost, unpriced)
 
 
 def _place(partition: int, key: str) -> Place:

@@ -9,7 +9,7 @@ __all__ = ["Cell", "Entity", "HourTotals", "Totals", "Used", "entities", "overal
 
 
 class Used(NamedTuple):
-    """Counts and money; `requests` is the number of events."""
+    """Counts and money; `requests` is the sum of what the events say themselves: one may stand for several calls."""
 
     requests: int = 0
     input_tokens: int = 0
@@ -47,11 +47,14 @@ class HourTotals:
 
     def __init__(self) -> None:
         self._used: dict[Hour, Used] = {}
+        self._entities: dict[Entity, Entity] = {}
 
     def add(self, partition: int, entity: Entity, hour_start: int, used: Used) -> None:
         """Add to an hour; `hour_start` is in Unix seconds."""
-        key = (partition, entity, hour_start)
-        self._used[key] = self._used.get(key, Used()).plus(used)
+        # One object for each entity, not for each of its hours.
+        key = (partition, self._entities.setdefault(entity, entity), hour_start)
+        known = self._used.get(key)
+        self._used[key] = used if known is None else known.plus(used)
 
     def __iter__(self) -> Iterator[tuple[Hour, Used]]:
         return iter(self._used.items())
@@ -76,7 +79,8 @@ def roll_up(hours: Iterable[tuple[Hour, Used]]) -> Totals:
     for (_, entity, hour_start), used in hours:
         for period in Period:
             cell = Cell(*entity, period, period_start(period, hour_start))
-            totals[cell] = totals.get(cell, Used()).plus(used)
+            known = totals.get(cell)
+            totals[cell] = used if known is None else known.plus(used)
     return totals
 
 

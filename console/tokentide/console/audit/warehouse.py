@@ -1,17 +1,15 @@
 """What ClickHouse holds: raw rows and aggregates, each asked in plain SQL."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from decimal import Decimal
 from typing import Any
 
-from clickhouse_connect.driver import Client
-
-from tokentide.console.audit.fold import Rejections
-from tokentide.console.audit.identities import Identity
+from tokentide.console.audit.identities import Identity, Place
 from tokentide.console.audit.log import Span
 from tokentide.console.audit.totals import Cell, Entity, HourTotals, Totals, Used
 from tokentide.schemas import Period, Scope, SettingsError, pico_from_usd
+from tokentide.sinks import ClickHouseSettings, connect, translated
 
 __all__ = ["Warehouse"]
 
@@ -28,27 +26,39 @@ _ROWS_A_BLOCK = 65_536
 
 
 class Warehouse:
-    """The tables of one database; money arrives as text, so no client rounds it."""
+    """The tables of one database; money arrives as text, so no client rounds it.
 
-    def __init__(self, client: Client, database: str, events_topic: str) -> None:
-        if not re.fullmatch(r"\w+", database, re.ASCII):
-            raise SettingsError(f"the database name {database!r} may hold letters, digits and _ only")
-        self._client = client
-        self._database = database
+    Opening and every question raise ServiceUnavailableError and StorageRefusedError.
+    """
+
+    def __init__(self, settings: ClickHouseSettings, events_topic: str) -> None:
+        if not re.fullmatch(r"\w+", settings.database, re.ASCII):
+            raise SettingsError(
+                f"the database name {settings.database!r} may hold letters, digits and _ only; "
+                "set TOKENTIDE_CLICKHOUSE_DATABASE"
+            )
+        self._settings = settings
+        self._database = settings.database
         self._events_topic = events_topic
+        # The tables are named in full: a database that is not there yet is then a refusal like any other.
+        self._client = connect(settings, database="")
+
+    def close(self) -> None:
+        """Leave ClickHouse."""
+        self._client.close()
 
     def raw_hours(self, spans: Sequence[Span], *, below: bool = False) -> HourTotals:
-        """Return the totals of the raw rows before the ends of the spans; `below`: before their starts."""
+        """Return the totals of the raw rows that `identities` yields."""
         totals = HourTotals()
         for scope, column in _SCOPE_COLUMNS.items():
             rows = self._rows(
                 f"""
                 SELECT source_partition, toString({column}) AS scope_id,
                     intDiv(toUnixTimestamp(timestamp), 3600) * 3600 AS hour_start,
-                    count(), sum(input_tokens), sum(output_tokens),
-                    toString(sum(ifNull(cost_usd, 0))), countIf(cost_usd IS NULL)
+                    sum(requests), sum(input_tokens), sum(output_tokens),
+                    toString(sum(ifNull(cost_usd, 0))), sumIf(requests, cost_usd IS NULL)
                 FROM {self._database}.usage_events FINAL
-                WHERE scope_id != '' AND {_within(spans, below=below)}
+                WHERE scope_id != '' AND {_before_start(spans) if below else _not_behind(spans)}
                 GROUP BY source_partition, scope_id, hour_start
                 """
             )
@@ -57,11 +67,21 @@ class Warehouse:
         return totals
 
     def identities(self, spans: Sequence[Span], *, below: bool = False) -> Iterator[Identity]:
-        """Yield the raw rows before the ends of the spans; `below`: before their starts."""
+        """Yield the raw rows, without those behind the ends of the spans; `below`: those before their starts."""
         rows = self._rows(
             f"""
             SELECT event_id, source_partition, source_offset FROM {self._database}.usage_events FINAL
-            WHERE {_within(spans, below=below)}
+            WHERE {_before_start(spans) if below else _not_behind(spans)}
+            """
+        )
+        return (Identity(event_id, int(partition), int(offset)) for event_id, partition, offset in rows)
+
+    def behind(self, spans: Sequence[Span], limit: int) -> Iterator[Identity]:
+        """Yield raw rows from behind the ends of the spans."""
+        rows = self._rows(
+            f"""
+            SELECT event_id, source_partition, source_offset FROM {self._database}.usage_events FINAL
+            WHERE NOT {_not_behind(spans)} ORDER BY source_partition, source_offset LIMIT {limit}
             """
         )
         return (Identity(event_id, int(partition), int(offset)) for event_id, partition, offset in rows)
@@ -82,32 +102,40 @@ class Warehouse:
             for scope, scope_id, period, start, *used in rows
         }
 
-    def rejections(self, spans: Sequence[Span]) -> Mapping[int, Rejections]:
-        """Return how many records of each span are stored as rejected."""
+    def rejected(self, spans: Sequence[Span]) -> Iterator[Place]:
+        """Yield the records within the spans that are stored as rejected."""
         rows = self._rows(
             f"""
-            SELECT source_partition, count(), sum(source_offset) FROM {self._database}.rejected_events FINAL
-            WHERE source_topic = {{topic:String}} AND {_within(spans)} AND NOT ({_within(spans, below=True)})
-            GROUP BY source_partition
+            SELECT source_partition, source_offset FROM {self._database}.rejected_events FINAL
+            WHERE source_topic = {{topic:String}} AND {_not_behind(spans)} AND NOT {_before_start(spans)}
             """,
             {"topic": self._events_topic},
         )
-        return {int(partition): Rejections(int(count), int(offsets)) for partition, count, offsets in rows}
+        return (Place(int(partition), int(offset)) for partition, offset in rows)
 
     def _rows(self, query: str, parameters: dict[str, Any] | None = None) -> Iterator[Sequence[Any]]:
-        with self._client.query_rows_stream(
-            query, parameters=parameters, settings={"max_block_size": _ROWS_A_BLOCK}
-        ) as stream:
+        with (
+            translated(self._settings, "tell its totals"),
+            self._client.query_rows_stream(
+                query, parameters=parameters, settings={"max_block_size": _ROWS_A_BLOCK}
+            ) as stream,
+        ):
             yield from stream
 
 
-def _within(spans: Sequence[Span], *, below: bool = False) -> str:
-    """Return the condition that a row comes from before the spans' ends, or starts."""
-    parts = [
-        f"(source_partition = {span.partition} AND source_offset < {span.start if below else span.end})"
-        for span in spans
-    ]
-    return "(" + (" OR ".join(parts) or "0") + ")"
+def _before_start(spans: Sequence[Span]) -> str:
+    """Return the condition that a row comes from a record that retention removed."""
+    return _any_of(f"source_partition = {span.partition} AND source_offset < {span.start}" for span in spans)
+
+
+def _not_behind(spans: Sequence[Span]) -> str:
+    """Return the condition that no span ends before the row's record; rows of unknown partitions fulfil it."""
+    behind = (f"source_partition = {span.partition} AND source_offset >= {span.end}" for span in spans)
+    return f"(NOT {_any_of(behind)})"
+
+
+def _any_of(conditions: Iterable[str]) -> str:
+    return "(" + (" OR ".join(f"({condition})" for condition in conditions) or "0") + ")"
 
 
 def _used(values: Sequence[Any]) -> Used:
