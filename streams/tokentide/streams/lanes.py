@@ -106,7 +106,9 @@ class Lanes:
             lane = self._lanes.get(partition)
             if lane is not None and lane.generation == generation:
                 lane.position = position
-                self.has_work.set()
+                if position is not None:
+                    # It was durable when the process died, though perhaps not committed.
+                    self.committable[partition] = position
 
     async def _fresh(self, chunk: Chunk, position: int | None) -> Chunk | None:
         """Return the chunk without what was taken before; None when nothing is left.
