@@ -2,11 +2,11 @@
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from tokentide.schemas import SettingsError
 
-__all__ = ["DEFAULT_MODELS", "Rate", "TraceOptions", "parse_models", "parse_rate"]
+__all__ = ["DEFAULT_MODELS", "Rate", "TraceOptions", "parse_models", "parse_rate", "trace_options"]
 
 DEFAULT_MODELS = (
     ("openai", "gpt-4o"),
@@ -34,7 +34,7 @@ class Rate:
 
 @dataclass(frozen=True, slots=True)
 class TraceOptions:
-    """What the trace itself does not say: models, users, teams, when it happens, how fast.
+    """What the trace itself does not say: models, users, teams, and when it happens.
 
     Raises SettingsError that names every problem at once.
     """
@@ -43,7 +43,6 @@ class TraceOptions:
     users: int = 200
     teams: int = 8
     start: Literal["original", "now"] = "original"
-    rate: Rate = Rate()
 
     def __post_init__(self) -> None:
         problems = []
@@ -63,6 +62,22 @@ class TraceOptions:
             problems.append(f"start must be original or now, not {self.start!r}")
         if problems:
             raise SettingsError("; ".join(problems))
+
+
+def trace_options(
+    *, models: str | None = None, users: int | None = None, teams: int | None = None, start: str = "original"
+) -> TraceOptions:
+    """Return the options that a command line gives; None stands for the default.
+
+    Raises SettingsError as `parse_models` and TraceOptions do.
+    """
+    given: dict[str, Any] = {
+        "models": parse_models(models) if models is not None else None,
+        "users": users,
+        "teams": teams,
+        "start": start,
+    }
+    return TraceOptions(**{name: value for name, value in given.items() if value is not None})
 
 
 def parse_models(text: str) -> tuple[tuple[str, str], ...]:

@@ -13,10 +13,13 @@ from pydantic import ValidationError
 from tokentide.console.trace.assignment import assign, trace_event_id
 from tokentide.console.trace.options import TraceOptions
 from tokentide.schemas import SettingsError, UsageEvent
+from tokentide.schemas.usage import EARLIEST, LATEST
 
 __all__ = ["read_trace"]
 
 COLUMNS = ("TIMESTAMP", "ContextTokens", "GeneratedTokens")
+# Far beyond the largest count, and far below where int() refuses.
+_MOST_DIGITS = 30
 
 
 def _utc_now() -> datetime:
@@ -30,8 +33,9 @@ def read_trace(
 
     A file whose first character is `{` holds one UsageEvent a line; any other is a CSV with the columns
     TIMESTAMP (UTC unless it says otherwise, cut to microseconds), ContextTokens and GeneratedTokens.
-    Row i of a CSV always gets the same event id, model, user and team. With `start="now"` every timestamp
-    is moved by the same amount, so that the latest one is `clock()`; the file is then read twice.
+    Row i of a CSV always gets the same event id, model, user and team; the i-th event of a JSONL file says
+    them itself, and gets that event id when it has none. With `start="now"` every timestamp is moved by the
+    same amount, so that the latest one is `clock()`; the file is then read twice.
 
     Raises SettingsError, naming file and line, for whatever cannot be read; rows before it were yielded.
     """
@@ -44,13 +48,21 @@ def read_trace(
 
 def _moved(path: Path, event: UsageEvent, shift: timedelta) -> UsageEvent:
     try:
-        return event.model_copy(update={"timestamp": event.timestamp + shift})
+        timestamp = event.timestamp + shift
     except OverflowError:
-        raise SettingsError(f"{path}: the trace is too long to end now; use --start original") from None
+        timestamp = EARLIEST - timedelta(1)
+    if not EARLIEST <= timestamp < LATEST:
+        raise SettingsError(
+            f"{path}: an event would be moved to before {EARLIEST.year}, for the trace is too long to end now; "
+            "use --start original"
+        )
+    return event.model_copy(update={"timestamp": timestamp})
 
 
 def _events(path: Path, options: TraceOptions) -> Iterator[UsageEvent]:
     """Yield the events with their own timestamps."""
+    if path.exists() and not path.is_file():
+        raise SettingsError(f"{path}: a trace is read more than once, so it must be a file on disk")
     try:
         with path.open("rb") as file:
             lines = _lines(path, file)
@@ -58,10 +70,11 @@ def _events(path: Path, options: TraceOptions) -> Iterator[UsageEvent]:
             if first is None:
                 raise SettingsError(f"{path}: the file is empty; give a trace with at least one row")
             parse = _json_events if first.lstrip().startswith("{") else _csv_events
-            found = 0
-            for found, event in enumerate(parse(path, itertools.chain([first], lines), options), 1):
+            is_empty = True
+            for event in parse(path, itertools.chain([first], lines), options):
+                is_empty = False
                 yield event
-            if not found:
+            if is_empty:
                 raise SettingsError(f"{path}: there are no rows after the header; give at least one")
     except OSError as error:
         raise SettingsError(f"{path}: cannot be read: {error.strerror or error}") from error
@@ -79,15 +92,20 @@ def _lines(path: Path, file: BinaryIO) -> Iterator[str]:
 
 def _json_events(path: Path, lines: Iterable[str], options: TraceOptions) -> Iterator[UsageEvent]:
     del options  # Events say themselves what the options would assign.
+    index = 0
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
         try:
-            yield UsageEvent.model_validate_json(line)
+            event = UsageEvent.model_validate_json(line)
         except ValidationError as error:
             problem = error.errors(include_url=False, include_input=False)[0]
             where = ".".join(str(part) for part in problem["loc"]) or "the event"
             raise SettingsError(f"{path}, line {number}: {where}: {problem['msg']}") from None
+        if "event_id" not in event.model_fields_set:
+            event = event.model_copy(update={"event_id": trace_event_id(path.name, index)})
+        yield event
+        index += 1
 
 
 def _csv_events(path: Path, lines: Iterable[str], options: TraceOptions) -> Iterator[UsageEvent]:
@@ -144,4 +162,6 @@ def _count(place: str, column: str, text: str) -> int:
         raise SettingsError(f"{place}: {column} is {digits}, but a count cannot be negative")
     if not (digits.isascii() and digits.isdigit()):
         raise SettingsError(f"{place}: {column} {text!r} is not a whole number")
+    if len(digits) > _MOST_DIGITS:
+        raise SettingsError(f"{place}: {column} has {len(digits)} digits, which no count has")
     return int(digits)

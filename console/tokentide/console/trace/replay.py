@@ -13,6 +13,7 @@ __all__ = ["ReplayResult", "replay"]
 MAX_WAITING = 20_000
 _EVENTS_BETWEEN_LOOKS = 500
 _PATIENCE_SECONDS = 60.0
+_PROGRESS_SECONDS = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +45,7 @@ def replay(
 
     Blocks. `track()` never blocks and drops what finds no room, so at most `max_waiting` events (below the
     producer's `queue_events`) wait for delivery at any time. `on_progress` gets the number of events
-    published so far, now and then and at the end. Nothing else may use the producer meanwhile.
+    published so far, a few times a second and at the end. Nothing else may use the producer meanwhile.
 
     Raises ServiceUnavailableError when Kafka stores nothing for `patience_seconds`, and DataLossError when
     an event was invalid, dropped or given up.
@@ -53,6 +54,7 @@ def replay(
     before = producer.counters
     published = input_tokens = output_tokens = 0
     step = max(1, min(_EVENTS_BETWEEN_LOOKS, max_waiting // 2))
+    next_progress = started
     for event in events:
         pacer.wait(event.timestamp)
         producer.track(event)
@@ -61,7 +63,10 @@ def replay(
         output_tokens += event.output_tokens
         if published % step == 0:
             _wait(producer, max_waiting - step, patience_seconds, clock)
+        now = clock()
+        if now >= next_progress:
             on_progress(published)
+            next_progress = now + _PROGRESS_SECONDS
     _wait(producer, 0, patience_seconds, clock)
     after = producer.counters
     delivered = after.delivered - before.delivered
@@ -75,9 +80,7 @@ def replay(
     return ReplayResult(published, input_tokens, output_tokens, clock() - started)
 
 
-def _wait(
-    producer: UsageProducer, most: int, patience_seconds: float, clock: Callable[[], float]
-) -> None:
+def _wait(producer: UsageProducer, most: int, patience_seconds: float, clock: Callable[[], float]) -> None:
     """Wait until at most `most` events are undelivered."""
     fewest = producer.counters.waiting
     deadline = clock() + patience_seconds
