@@ -5,7 +5,7 @@ import urllib.request
 
 import pytest
 from confluent_kafka.admin import AdminClient
-from tests.containers.services import clickhouse_in_docker, docker_problem, kafka_in_docker
+from containers.services import clickhouse_in_docker, docker_problem, kafka_in_docker
 
 from tokentide.console.broker import reach
 from tokentide.console.topics import ensure_topics

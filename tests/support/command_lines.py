@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import typer.main
-from typer._click.exceptions import UsageError
+from typer.exceptions import TyperException
 
 from tokentide.console.cli import app
 
@@ -43,6 +43,6 @@ def problem_with(line: str) -> str | None:
         return None
     try:
         command.make_context(command.name, arguments)
-    except UsageError as error:
-        return error.format_message()
+    except TyperException as error:
+        return str(error)
     return None

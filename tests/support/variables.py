@@ -2,7 +2,7 @@
 
 import ast
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from tokentide.console.settings import ConsoleSettings
@@ -42,15 +42,17 @@ def variables_in_code() -> frozenset[str]:
     for root in ROOTS:
         for path in (ROOT / root).rglob("*.py"):
             for node in ast.walk(ast.parse(path.read_text())):
-                if isinstance(node, ast.JoinedStr) and isinstance(node.values[0], ast.Constant):
-                    prefixes.update(
-                        (_PREFIX.fullmatch(str(node.values[0].value)) and [node.values[0].value]) or []
-                    )
-                elif isinstance(node, ast.Constant) and isinstance(node.value, str):
-                    written.update((_NAME.fullmatch(node.value) and [node.value]) or [])
+                if isinstance(node, ast.JoinedStr):
+                    prefixes.update(filter(_PREFIX.fullmatch, _texts(node.values[:1])))
+                else:
+                    written.update(filter(_NAME.fullmatch, _texts([node])))
     asked = _Asked()
     ProducerSettings.from_env(asked)
     ConsoleSettings.from_env(asked)
     for prefix in prefixes:
         assert any(name.startswith(prefix) for name in asked.names), f"who reads {prefix}...?"
     return frozenset(written | asked.names)
+
+
+def _texts(nodes: Iterable[ast.AST]) -> Iterator[str]:
+    return (node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str))
