@@ -80,7 +80,7 @@ def read_topic(broker: str, topic: str) -> list[Message]:
             messages.append(message)
         else:
             assert error.code() == KafkaError._PARTITION_EOF, error
-            unread.discard(message.partition())  # type: ignore[arg-type]  # an EOF has a partition
+            unread.discard(message.partition())
     consumer.close()
     return messages
 
@@ -126,7 +126,7 @@ def _cost(event: dict[str, Any]) -> Decimal | None:
         return None
     cached = event["cache_read_tokens"]
     per_input, per_cached, per_output = price
-    dollars_times_million = (
+    dollars_times_million: Decimal = (
         (event["input_tokens"] - cached) * per_input
         + cached * per_cached
         + event["output_tokens"] * per_output
