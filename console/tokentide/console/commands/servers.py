@@ -31,4 +31,5 @@ def clickhouse(
 
     from tokentide.sinks.embedded import serve
 
-    raise NotImplementedError(os.name + str(serve))
+    password = os.environ.get("TOKENTIDE_CLICKHOUSE_PASSWORD") or None
+    serve(path, port, user=user if password else None, password=password if user else None)
