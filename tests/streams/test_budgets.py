@@ -10,7 +10,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tokentide.schemas import Alert, Budget, DataLossError, Limits, Period, Scope, Unit, alert_id
+from tokentide.schemas import (
+    Alert,
+    AlertKind,
+    AlertLevel,
+    Budget,
+    DataLossError,
+    Limits,
+    Period,
+    Scope,
+    Unit,
+    alert_id,
+)
 from tokentide.schemas.chunk import Record
 from tokentide.streams.budget_index import BudgetIndex
 from tokentide.streams.budgets import BudgetState
@@ -114,7 +125,8 @@ def test_partials_of_several_source_partitions_are_added_up() -> None:
 
     assert changes is not None
     [alert] = changes.alerts
-    assert (alert.kind, alert.level, alert.used, alert.limit) == ("budget_exceeded", "critical", 100, 100)
+    assert (alert.kind, alert.level) == (AlertKind.BUDGET_EXCEEDED, AlertLevel.CRITICAL)
+    assert (alert.used, alert.limit) == (Decimal(100), Decimal(100))
 
 
 def test_an_old_partial_that_comes_late_changes_nothing() -> None:
@@ -170,7 +182,7 @@ def test_a_model_without_a_price_is_reported_once_a_day() -> None:
     assert changes is not None
     [alert] = changes.alerts
     assert alert.alert_id == alert_id(alert.kind, "openai/gpt-9", DAY, None)
-    assert (alert.kind, alert.requests) == ("unpriced_model", 2)
+    assert (alert.kind, alert.requests) == (AlertKind.UNPRICED_MODEL, 2)
 
     state.apply(update(**model, unpriced=1, version=3, day=DAY - 86_400), 2)  # type: ignore[arg-type]
 
@@ -189,7 +201,7 @@ def test_limits_say_what_is_left_and_until_when() -> None:
     assert changes is not None
     [limits] = changes.limits
     day, month = limits.limits
-    assert (day.left, day.exceeded, day.until) == (0, True, datetime(2026, 11, 25, tzinfo=UTC))
+    assert (day.left, day.exceeded, day.until) == (Decimal(0), True, datetime(2026, 11, 25, tzinfo=UTC))
     assert (month.left, month.exceeded, month.until) == (
         Decimal("27.5"),
         False,
@@ -207,7 +219,7 @@ def test_a_budget_without_usage_has_its_whole_limit_left() -> None:
 
     assert changes is not None
     [limit] = changes.limits[0].limits
-    assert (limit.used, limit.left) == (0, 10)
+    assert (limit.used, limit.left) == (Decimal(0), Decimal(10))
     assert changes.changelog == []
 
 
@@ -258,8 +270,8 @@ class Stage:
         self.state = BudgetState(self.index)
         for key, value in self.chance.sample(self.changelog, len(self.changelog)):
             self.state.load(key, value)
-        for key in self.index.entities():
-            self.state.review(key)
+        for entity in self.index.entities():
+            self.state.review(entity)
 
     def flush(self, survives: float) -> None:
         changes = self.state.take_changes(NOW)
