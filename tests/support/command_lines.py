@@ -26,7 +26,10 @@ def command_lines(text: str) -> Iterator[str]:
 
 
 def problem_with(line: str) -> str | None:
-    """Return why `tokentide` would refuse the line; None when it would take it. Nothing is run."""
+    """Return why `tokentide` would refuse the line; None when it would take it. Nothing is run.
+
+    The bare name of a command is taken as its name, though it may lack arguments.
+    """
     try:
         _, *arguments = shlex.split(line)
     except ValueError as error:
@@ -39,7 +42,7 @@ def problem_with(line: str) -> str | None:
         if name not in command.commands:
             return f"there is no command {name}"
         command = command.commands[name]
-    if arguments == ["--help"]:
+    if arguments in ([], ["--help"]):
         return None
     try:
         command.make_context(command.name, arguments)

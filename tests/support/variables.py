@@ -3,6 +3,7 @@
 import ast
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
 from pathlib import Path
 
 from tokentide.console.settings import ConsoleSettings
@@ -33,6 +34,7 @@ class _Asked(Mapping[str, str]):
         return 0
 
 
+@cache
 def variables_in_code() -> frozenset[str]:
     """Return every name that stands whole in the source, and those that settings put together while they read.
 
