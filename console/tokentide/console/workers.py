@@ -50,3 +50,5 @@ def _log_to_stderr() -> None:
     level = Environment().text("TOKENTIDE_LOG_LEVEL", "INFO").upper()
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("tokentide").setLevel(level)
+    # It logs an error for each attempt, twenty a second while a broker is away; the outbox says it once a minute.
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)

@@ -59,7 +59,7 @@ class ControlTopic:
                 "group.id": "tokentide-control-reader",
                 "enable.auto.commit": False,
                 "enable.partition.eof": True,
-                "log_level": 3,
+                "log_level": 2,
             }
         )
         consumer.assign([TopicPartition(self._topic, 0, OFFSET_BEGINNING)])

@@ -100,7 +100,7 @@ class Log:
                 "enable.partition.eof": True,
                 "auto.offset.reset": "earliest",
                 "fetch.max.bytes": 16_000_000,
-                "log_level": 3,
+                "log_level": 2,
             }
         )
 

@@ -1,6 +1,7 @@
 """What leaves a worker: records through librdkafka, and the wait until Kafka has them."""
 
 import asyncio
+import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -10,6 +11,9 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 from tokentide.schemas import DataLossError, KafkaSettings
 
 __all__ = ["Delivery", "Outbox"]
+
+_LOGGER = logging.getLogger(__name__)
+_SILENCE_SECONDS = 60.0
 
 
 class Delivery:
@@ -66,6 +70,7 @@ class Outbox:
         on_failure: Callable[[DataLossError], None],
     ) -> None:
         self._on_failure = on_failure
+        self._silent_until = 0.0
         self._producer = Producer(
             {
                 **kafka.librdkafka(),
@@ -76,7 +81,9 @@ class Outbox:
                 "message.timeout.ms": max(1000, int(session_timeout_seconds * 800)),
                 "message.max.bytes": 8_000_000,
                 "queue.buffering.max.messages": 1_000_000,
-                "log_level": 3,
+                # Each failed connection is a line at level 3; `_on_error` sums them up.
+                "log_level": 2,
+                "error_cb": self._on_error,
             }
         )
         self._stopped = threading.Event()
@@ -122,6 +129,12 @@ class Outbox:
     def fail(self, reason: str) -> None:
         """Report a record that will never be delivered."""
         self._on_failure(DataLossError(f"a record was not delivered: {reason}"))
+
+    def _on_error(self, error: KafkaError) -> None:
+        """Say once a minute that the broker is away: records wait, and are sent when it is back."""
+        if time.monotonic() >= self._silent_until:
+            self._silent_until = time.monotonic() + _SILENCE_SECONDS
+            _LOGGER.warning("Kafka cannot be reached now: %s", error.str())
 
     def _serve(self) -> None:
         while not self._stopped.is_set():

@@ -1,0 +1,150 @@
+"""Lanes: every record once, in order, without a hole, and nothing committed that is not durable."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+
+import pytest
+
+from tokentide.schemas import DataLossError, KafkaSettings, ServiceUnavailableError
+from tokentide.schemas.chunk import Chunk, Record
+from tokentide.streams.lanes import Lanes
+from tokentide.streams.log import Log
+
+Write = Callable[[int, int], None]
+
+
+class Memory:
+    """A stage that keeps what it gets; durable is what was flushed."""
+
+    def __init__(self, topic: str, position: int | None = None, delay: float = 0.0) -> None:
+        self.topic = topic
+        self.position = position
+        self.delay = delay
+        self.got: list[int] = []
+        self.closed: list[int] = []
+
+    async def open(self, partition: int) -> int | None:
+        await asyncio.sleep(self.delay)
+        return self.position
+
+    def close(self, partition: int) -> None:
+        self.closed.append(partition)
+
+    async def take(self, chunk: Chunk) -> None:
+        self.got.extend(record.offset for record in chunk.records)
+
+    async def flush(self) -> Mapping[int, int]:
+        return {0: self.got[-1] + 1} if self.got else {}
+
+
+def chunk(topic: str, *offsets: int) -> Chunk:
+    return Chunk(topic, 0, tuple(Record(offset, 0, None, b"") for offset in offsets))
+
+
+def lanes_of(stage: Memory, kafka: KafkaSettings, seconds: float = 5.0) -> tuple[Lanes, list[BaseException]]:
+    failures: list[BaseException] = []
+    return Lanes(stage, Log(kafka), seconds, failures.append), failures
+
+
+def test_repeats_are_trimmed_and_the_rest_is_handed_on(kafka: KafkaSettings, topic: str) -> None:
+    async def scenario() -> list[int]:
+        stage = Memory(topic, position=3)
+        lanes, _ = lanes_of(stage, kafka)
+        lanes.assign({0}, 1)
+        for offsets in ((0, 1, 2), (1, 2, 3, 4), (4, 5)):
+            await lanes.take(chunk(topic, *offsets), 1)
+        return stage.got
+
+    assert asyncio.run(scenario()) == [3, 4, 5]
+
+
+def test_a_hole_that_the_log_does_not_have_stops(kafka: KafkaSettings, topic: str, write: Write) -> None:
+    write(0, 10)
+
+    async def scenario() -> None:
+        lanes, _ = lanes_of(Memory(topic, position=3), kafka)
+        lanes.assign({0}, 1)
+        await lanes.take(chunk(topic, 5, 6), 1)
+
+    with pytest.raises(
+        DataLossError, match=r"records from offset 3 were not delivered to this worker, which got 5"
+    ):
+        asyncio.run(scenario())
+
+
+def test_the_start_of_the_log_is_no_hole_but_a_later_start_is(
+    kafka: KafkaSettings, topic: str, write: Write
+) -> None:
+    write(0, 10)
+
+    async def begin_at(offset: int) -> list[int]:
+        stage = Memory(topic)
+        lanes, _ = lanes_of(stage, kafka)
+        lanes.assign({0}, 1)
+        await lanes.take(chunk(topic, offset), 1)
+        return stage.got
+
+    assert asyncio.run(begin_at(0)) == [0]
+    with pytest.raises(DataLossError):
+        asyncio.run(begin_at(4))
+
+
+def test_a_chunk_of_an_earlier_generation_is_left_alone(kafka: KafkaSettings, topic: str) -> None:
+    async def scenario() -> list[int]:
+        stage = Memory(topic, position=0)
+        lanes, _ = lanes_of(stage, kafka)
+        lanes.assign({0}, 1)
+        lanes.assign({0}, 2)
+        await lanes.take(chunk(topic, 0, 1), 1)
+        return stage.got
+
+    assert asyncio.run(scenario()) == []
+
+
+def test_a_partition_that_changed_hands_commits_nothing_of_before(kafka: KafkaSettings, topic: str) -> None:
+    async def scenario() -> dict[int, int]:
+        stage = Memory(topic, position=0)
+        lanes, _ = lanes_of(stage, kafka)
+        lanes.assign({0}, 1)
+        await lanes.take(chunk(topic, 0, 1), 1)
+        await lanes.flush()
+        assert lanes.committable == {0: 2}
+        lanes.assign(set(), 2)
+        assert stage.closed == [0]
+        await lanes.flush()
+        return lanes.committable
+
+    assert asyncio.run(scenario()) == {}
+
+
+def test_what_was_durable_before_a_crash_may_be_committed_at_once(kafka: KafkaSettings, topic: str) -> None:
+    async def scenario() -> dict[int, int]:
+        lanes, _ = lanes_of(Memory(topic, position=7), kafka)
+        lanes.assign({0}, 1)
+        await lanes.opened()
+        return lanes.committable
+
+    assert asyncio.run(scenario()) == {0: 7}
+
+
+def test_a_recovery_that_takes_too_long_stops(kafka: KafkaSettings, topic: str) -> None:
+    async def scenario() -> list[BaseException]:
+        lanes, failures = lanes_of(Memory(topic, delay=5), kafka, seconds=0.05)
+        lanes.assign({0}, 1)
+        await lanes.opened()
+        return failures
+
+    [failure] = asyncio.run(scenario())
+    assert isinstance(failure, ServiceUnavailableError)
+    assert "TOKENTIDE_RECOVERY_SECONDS" in str(failure)
+
+
+def test_a_chunk_waits_for_the_recovery_of_its_partition(kafka: KafkaSettings, topic: str) -> None:
+    async def scenario() -> list[int]:
+        stage = Memory(topic, position=1, delay=0.1)
+        lanes, _ = lanes_of(stage, kafka)
+        lanes.assign({0}, 1)
+        await lanes.take(chunk(topic, 0, 1, 2), 1)
+        return stage.got
+
+    assert asyncio.run(scenario()) == [1, 2]
