@@ -1,16 +1,22 @@
 """Reaching the Kafka cluster, or saying in one sentence why it cannot be reached."""
 
+import re
 import time
 from dataclasses import dataclass
+from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException
-from confluent_kafka.admin import AdminClient, ClusterMetadata
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin._metadata import ClusterMetadata
 
 from tokentide.schemas import KafkaSettings, ServiceUnavailableError, SettingsError
 
 __all__ = ["QUIET", "Broker", "reach"]
 
 _LIST_SECONDS = 8.0
+
+# What librdkafka says around the words that matter: where it stood, and for how long.
+_NOISE = re.compile(r"^\S+?/\S+?: | \(after \d+ms in state \w+\)")
 
 # librdkafka would print each refused connection; we say it once, in our words.
 QUIET: dict[str, str | int | float | bool] = {
@@ -39,10 +45,11 @@ def reach(kafka: KafkaSettings, *, timeout_seconds: float = _LIST_SECONDS) -> Br
 
     def remember(error: KafkaError) -> None:
         if error.code() != KafkaError._ALL_BROKERS_DOWN:
-            reasons.append(error.str())
+            reasons.append(_NOISE.sub("", error.str()))
 
+    properties: dict[str, Any] = {**kafka.librdkafka(), **QUIET, "error_cb": remember}
     try:
-        admin = AdminClient({**kafka.librdkafka(), **QUIET, "error_cb": remember})
+        admin = AdminClient(properties)
     except KafkaException as error:
         raise SettingsError(f"The Kafka settings are not usable: {error.args[0].str()}.") from error
     try:

@@ -1,5 +1,6 @@
 """Budgets as people set them: read whole from the compacted topic, written with the next revision."""
 
+import re
 from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -25,6 +26,8 @@ _DELIVERY_SECONDS = 15.0
 _READ_SECONDS = 20.0
 # On a tombstone: a budget that is made again goes on counting, or its alerts would repeat the ids of old ones.
 _REVISION_HEADER = "tokentide-revision"
+# What pydantic puts before the words that matter.
+_DECORATION = re.compile(r"^(Value error, |(Decimal input|Input|String|Tuple) )")
 # The client wants a group; `assign` without commits leaves no trace of it on the cluster.
 _NO_GROUP = "tokentide-budgets-reader"
 
@@ -91,6 +94,9 @@ def read_budgets(kafka: KafkaSettings, topic: str) -> BudgetBook:
             "group.id": _NO_GROUP,
             "enable.auto.commit": False,
             "enable.partition.eof": True,
+            # A person waits: the defaults are made for streams, and cost half a second each.
+            "fetch.wait.max.ms": 10,
+            "fetch.error.backoff.ms": 10,
             "error_cb": lambda _error: None,
         }
     )
@@ -157,7 +163,9 @@ def _write(kafka: KafkaSettings, topic: str, key: str, value: bytes | None, revi
 
 
 def _take(book: BudgetBook, message: Message) -> None:
-    headers = {name: content for name, content in message.headers() or [] if isinstance(content, bytes)}
+    headers = {
+        name: content for name, content in dict(message.headers() or {}).items() if isinstance(content, bytes)
+    }
     key, value = message.key(), message.value()
     book.apply(
         key if isinstance(key, bytes) else None,
@@ -169,9 +177,15 @@ def _take(book: BudgetBook, message: Message) -> None:
 
 def _words(error: ValidationError) -> str:
     """Say what pydantic found, as parts of one sentence."""
+    problems = error.errors(include_url=False)
+    places = [problem["loc"] for problem in problems]
     parts = []
-    for problem in error.errors(include_url=False):
-        name = ".".join(str(part) for part in problem["loc"])
-        said = problem["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    for problem in problems:
+        place = problem["loc"]
+        # Of a list with a wrong entry pydantic also says that it is too short without it.
+        if any(other[: len(place)] == place and other != place for other in places):
+            continue
+        name = ".".join(map(str, place))
+        said = _DECORATION.sub("", problem["msg"])
         parts.append(f"{name} {said}" if name else said)
     return "; ".join(parts)

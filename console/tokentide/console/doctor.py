@@ -11,7 +11,7 @@ from pathlib import Path
 
 from clickhouse_connect.driver import Client
 from confluent_kafka import KafkaException, TopicPartition
-from confluent_kafka.admin import OffsetSpec
+from confluent_kafka.admin._listoffsets import OffsetSpec
 
 from tokentide.console.broker import Broker, reach
 from tokentide.console.settings import ConsoleSettings
@@ -79,8 +79,10 @@ def _numbers(text: str) -> tuple[int, ...]:
 
 
 def _unreachable(check: str, error: TokentideError) -> Finding:
-    seen, _, advice = str(error).partition("; ")
-    return Finding(check, seen, advice or "see `tokentide doctor --help` for how to name another address")
+    """Our errors say what happened and then, after a colon or a semicolon, what to do."""
+    text = str(error)
+    end = max(text.rfind("; "), text.rfind(": "))
+    return Finding(check, text[:end], text[end + 2 :].removesuffix("."))
 
 
 def _packages() -> Iterator[Finding]:
@@ -117,13 +119,13 @@ def _kafka(settings: ConsoleSettings, broker: Broker) -> Iterator[Finding]:
     )
     try:
         for state in compare_topics(broker, settings.topic_plans()):
-            yield _topic(state)
+            yield _topic(state, is_single=state.plan.name == settings.topics.budgets)
         yield from _newest_event(settings, broker)
     except (TokentideError, KafkaException) as error:
         yield Finding("topics", str(error), "give this user the right to describe topics and their settings")
 
 
-def _topic(state: TopicState) -> Finding:
+def _topic(state: TopicState, *, is_single: bool) -> Finding:
     check = f"topic {state.plan.name}"
     if state.is_missing:
         return Finding(check, "missing", "run `tokentide topics init`")
@@ -131,8 +133,10 @@ def _topic(state: TopicState) -> Finding:
     if state.has_other_partitions:
         return Finding(
             check,
-            f"{partitions}, but {state.plan.partitions} are set",
-            f"set TOKENTIDE_PARTITIONS={state.partitions}, or use new topic names",
+            f"{partitions}, but {state.plan.partitions} are wanted",
+            "set TOKENTIDE_TOPIC_BUDGETS to a new name"
+            if is_single
+            else f"set TOKENTIDE_PARTITIONS={state.partitions}, or use new topic names",
         )
     if state.config:
         differing = ", ".join(
@@ -147,10 +151,8 @@ def _newest_event(settings: ConsoleSettings, broker: Broker) -> Iterator[Finding
     topic = broker.metadata.topics.get(settings.topics.events)
     if topic is None:
         return
-    asked = {
-        TopicPartition(settings.topics.events, number): OffsetSpec.max_timestamp()
-        for number in topic.partitions
-    }
+    newest_of_all = OffsetSpec.max_timestamp()  # type: ignore[no-untyped-call]  # its stub says nothing
+    asked = {TopicPartition(settings.topics.events, number): newest_of_all for number in topic.partitions}
     answers = broker.admin.list_offsets(asked, request_timeout=_REQUEST_SECONDS)
     newest = max(answer.result(_REQUEST_SECONDS).timestamp for answer in answers.values()) / 1000
     if newest < 0:

@@ -1,7 +1,7 @@
 """The settings of the `tokentide` command, and the environment that its child processes get."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Self
 
 from tokentide.schemas import Environment, KafkaSettings, SettingsError, TopicNames, TopicPlan, plan_topics
@@ -14,9 +14,9 @@ __all__ = ["ConsoleSettings"]
 class ConsoleSettings:
     """Where Kafka and ClickHouse are, and how the pipeline's topics and groups are named."""
 
-    kafka: KafkaSettings = KafkaSettings()
-    topics: TopicNames = TopicNames()
-    clickhouse: ClickHouseSettings = ClickHouseSettings()
+    kafka: KafkaSettings = field(default_factory=KafkaSettings)
+    topics: TopicNames = field(default_factory=TopicNames)
+    clickhouse: ClickHouseSettings = field(default_factory=ClickHouseSettings)
     meter_id: str = "tokentide-meter"
     sink_id: str = "tokentide-sink"
     partitions: int = 4

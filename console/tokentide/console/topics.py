@@ -7,14 +7,10 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from confluent_kafka import KafkaError, KafkaException
-from confluent_kafka.admin import (
-    AdminClient,
-    AlterConfigOpType,
-    ConfigEntry,
-    ConfigResource,
-    NewTopic,
-    ResourceType,
-)
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin._config import AlterConfigOpType, ConfigEntry, ConfigResource
+from confluent_kafka.admin._resource import ResourceType
+from confluent_kafka.cimpl import NewTopic
 
 from tokentide.console.broker import Broker
 from tokentide.schemas import ServiceUnavailableError, SettingsError, TopicPlan
@@ -127,12 +123,18 @@ def _fulfils(name: str, actual: str | None, wanted: str) -> bool:
 
 
 def _other_partitions(wrong: Sequence[TopicState]) -> str:
-    counts = ", ".join(f"{state.plan.name} has {state.partitions} partitions" for state in wrong)
-    planned = " and ".join(str(count) for count in sorted({state.plan.partitions for state in wrong}))
+    """Say which topics have how many partitions, those with equal numbers together."""
+    alike: dict[tuple[int | None, int], list[str]] = {}
+    for state in wrong:
+        alike.setdefault((state.partitions, state.plan.partitions), []).append(state.plan.name)
+    counts = ", ".join(
+        f"{', '.join(names)} {'has' if len(names) == 1 else 'have'} {actual} and not {planned} partition(s)"
+        for (actual, planned), names in alike.items()
+    )
     return (
-        f"{counts}, but {planned} were asked for; run with the number the topics have "
-        "(--partitions or TOKENTIDE_PARTITIONS), or use new topic names (TOKENTIDE_TOPIC_...) and another "
-        "TOKENTIDE_METER_ID: partitions of a live pipeline cannot change, and nothing was changed."
+        f"{counts}; run with the number the topics have (--partitions or TOKENTIDE_PARTITIONS), or use new "
+        "topic names (TOKENTIDE_TOPIC_...) and another TOKENTIDE_METER_ID: partitions of a live pipeline "
+        "cannot change, and nothing was changed."
     )
 
 
@@ -156,7 +158,7 @@ def _create(admin: AdminClient, plans: Sequence[TopicPlan], replication: int) ->
         except KafkaException as error:
             # Another `topics init` at the same moment made it; the next run compares it with the plan.
             if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
-                raise SettingsError(f"Kafka refuses to create {name}: {error.args[0].str()}.") from error
+                raise SettingsError(f"Kafka refuses to create {name}: {_reason(error)}.") from error
 
 
 def _alter(admin: AdminClient, state: TopicState) -> None:
@@ -169,9 +171,11 @@ def _alter(admin: AdminClient, state: TopicState) -> None:
         try:
             _answer(answer, state.plan.name)
         except KafkaException as error:
-            raise SettingsError(
-                f"Kafka refuses to change {state.plan.name}: {error.args[0].str()}."
-            ) from error
+            raise SettingsError(f"Kafka refuses to change {state.plan.name}: {_reason(error)}.") from error
+
+
+def _reason(error: KafkaException) -> str:
+    return str(error.args[0].str()).rstrip(".")
 
 
 def _answer(future: "Future[Answer]", name: str) -> Answer:

@@ -8,6 +8,9 @@ from tokentide.schemas import Environment, KafkaSettings, SettingsError, TopicNa
 
 __all__ = ["ProducerSettings"]
 
+# librdkafka's own bound, which it would name by another property, queue.buffering.max.ms.
+_MOST_LINGER_MS = 900_000
+
 
 @dataclass(frozen=True)
 class ProducerSettings:
@@ -48,6 +51,8 @@ class ProducerSettings:
             for name, bound in least.items()
             if not getattr(self, name) >= bound
         ]
+        if self.linger_ms > _MOST_LINGER_MS:
+            problems.append(f"linger_ms = {self.linger_ms} must be at most {_MOST_LINGER_MS}")
         if problems:
             raise SettingsError("; ".join(problems))
 

@@ -1,7 +1,9 @@
 """`tokentide budgets`: limits for users, teams and other entities, through the control topic."""
 
+from collections.abc import Sequence
 from decimal import Decimal, InvalidOperation
-from typing import Annotated
+from enum import StrEnum
+from typing import Annotated, TypeVar
 
 import typer
 
@@ -14,6 +16,7 @@ group = typer.Typer(
     help="Budgets: what one user, team, ... may use in a day or a month.", no_args_is_help=True
 )
 
+Choice = TypeVar("Choice", bound=StrEnum)
 BudgetId = Annotated[str, typer.Argument(metavar="BUDGET_ID", help="Any name; setting it again changes it.")]
 
 
@@ -23,11 +26,13 @@ def set_budget(
     limit: Annotated[str, typer.Option(metavar="AMOUNT", help="USD like 12.50, or a number of tokens.")],
     user: Annotated[str | None, typer.Option(help="Short for --scope user --id ...")] = None,
     team: Annotated[str | None, typer.Option(help="Short for --scope team --id ...")] = None,
-    scope: Annotated[Scope | None, typer.Option(help="What the budget is about.")] = None,
+    scope: Annotated[
+        str | None, typer.Option(metavar="|".join(Scope), help="What the budget is about.")
+    ] = None,
     scope_id: Annotated[
         str | None, typer.Option("--id", help="Which one; a model is named provider/model.")
     ] = None,
-    unit: Annotated[Unit, typer.Option(help="What is limited.")] = Unit.USD,
+    unit: Annotated[str, typer.Option(metavar="usd|tokens", help="What is limited.")] = Unit.USD,
     period: Annotated[str, typer.Option(metavar="day|month", help="Calendar days or months, UTC.")] = "month",
     threshold: Annotated[
         list[int] | None,
@@ -48,8 +53,8 @@ def set_budget(
         "scope": chosen_scope,
         "scope_id": chosen_id,
         "limit": _amount(limit),
-        "unit": unit,
-        "period": _period(period),
+        "unit": _one_of("--unit", unit, list(Unit)),
+        "period": _one_of("--period", period, [Period.DAY, Period.MONTH]),
     }
     if threshold:
         fields["thresholds"] = tuple(sorted(set(threshold)))
@@ -85,12 +90,13 @@ def list_budgets(broker: Broker = None, json: Json = False) -> None:
     if json:
         print("[" + ",".join(budget.model_dump_json() for budget in ordered) + "]")
         return
-    from rich.console import Console
-    from rich.table import Table
+    if not ordered:
+        print("There are no budgets; make one with `tokentide budgets set`.")
+        return
+    from tokentide.console.tables import print_table
 
-    table = Table("budget", "scope", "of", "limit", "unit", "a", "alerts at %", "revision")
-    for budget in ordered:
-        table.add_row(
+    rows = [
+        (
             budget.budget_id,
             budget.scope,
             budget.scope_id,
@@ -100,7 +106,11 @@ def list_budgets(broker: Broker = None, json: Json = False) -> None:
             " ".join(map(str, budget.thresholds)),
             str(budget.revision),
         )
-    Console().print(table if ordered else "There are no budgets; make one with `tokentide budgets set`.")
+        for budget in ordered
+    ]
+    print_table(
+        ("budget", "scope", "of", "limit", "unit", "a", "alerts at %", "revision"), rows, right=(3, 7)
+    )
 
 
 @group.command("delete")
@@ -119,22 +129,19 @@ def delete(budget_id: BudgetId, broker: Broker = None) -> None:
     print(f"Budget {budget_id} is deleted.")
 
 
-def _entity(
-    user: str | None, team: str | None, scope: Scope | None, scope_id: str | None
-) -> tuple[Scope, str]:
-    named = [
-        entity
-        for entity in ((Scope.USER, user), (Scope.TEAM, team), (scope, scope_id))
-        if entity != (None, None) and entity[1] is not None
-    ]
-    if len(named) != 1 or named[0][0] is None or (scope is not None and scope_id is None):
+def _entity(user: str | None, team: str | None, scope: str | None, scope_id: str | None) -> tuple[Scope, str]:
+    named: list[tuple[Scope, str]] = []
+    if user is not None:
+        named.append((Scope.USER, user))
+    if team is not None:
+        named.append((Scope.TEAM, team))
+    if scope is not None and scope_id is not None:
+        named.append((_one_of("--scope", scope, list(Scope)), scope_id))
+    if len(named) != 1 or (scope is None) != (scope_id is None):
         raise SettingsError(
             "Say whom the budget is for, once: --user ID, --team ID, or --scope SCOPE with --id ID."
         )
-    chosen, chosen_id = named[0]
-    assert chosen is not None
-    assert chosen_id is not None
-    return chosen, chosen_id
+    return named[0]
 
 
 def _amount(text: str) -> Decimal:
@@ -144,7 +151,9 @@ def _amount(text: str) -> Decimal:
         raise SettingsError(f"--limit must be a number like 12.50, not {text!r}.") from None
 
 
-def _period(text: str) -> Period:
-    if text not in (Period.DAY, Period.MONTH):
-        raise SettingsError(f"--period must be day or month, not {text!r}.")
-    return Period(text)
+def _one_of(option: str, text: str, choices: Sequence[Choice]) -> Choice:
+    for choice in choices:
+        if choice == text:
+            return choice
+    *others, last = choices
+    raise SettingsError(f"{option} must be {', '.join(others)} or {last}, not {text!r}.")
