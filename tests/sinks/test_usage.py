@@ -13,7 +13,14 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 
-from tokentide.schemas import DataLossError, PricedUsage, StorageRefusedError
+from tokentide.schemas import (
+    ApiOperation,
+    DataLossError,
+    PricedUsage,
+    PriceStatus,
+    Status,
+    StorageRefusedError,
+)
 from tokentide.schemas.columns import PRICED_SCHEMA, write_chunk
 from tokentide.sinks import USAGE, Batcher, ClickHouseSettings, ClickHouseWriter, connect
 
@@ -36,7 +43,7 @@ FULL = PricedUsage(
     prompt_id="prompt-3",
     run_id="run-2",
     agent_name="clerk",
-    api_operation="responses",
+    api_operation=ApiOperation.RESPONSES,
     provider="openai",
     model="gpt-5",
     request_model="gpt-5-latest",
@@ -73,7 +80,7 @@ FULL = PricedUsage(
     stream=True,
     latency_ms=1234.5,
     ttft_ms=0.25,
-    status="error",
+    status=Status.ERROR,
     error_type="Timeout",
     error_message='two\nlines and "quotes"',
     complexity_score=0.5,
@@ -98,7 +105,7 @@ FULL = PricedUsage(
     cached_price_per_mtok=Decimal("0.125"),
     discount_pct=Decimal("12.5"),
     currency="USD",
-    price_status="priced",
+    price_status=PriceStatus.PRICED,
     price_source="genai-prices",
     price_version="0.2.1",
     priced_model="openai/gpt-5",
@@ -109,15 +116,20 @@ FULL = PricedUsage(
 
 def event(event_id: str, **fields: Any) -> PricedUsage:
     """A priced event that says no more than it must."""
-    unpriced: dict[str, Any] = {
+    values: dict[str, Any] = {
+        "timestamp": MORNING,
+        "provider": "openai",
+        "model": "gpt-5",
+        "source_partition": 0,
+        "source_offset": 0,
         "list_cost_usd": None,
         "cost_usd": None,
         "input_cost_usd": None,
         "cache_cost_usd": None,
         "price_status": "unpriced",
+        "priced_at": MORNING,
     }
-    values = {"timestamp": MORNING, "provider": "openai", "model": "gpt-5", "source_offset": 0} | unpriced
-    return PricedUsage(event_id=event_id, **({"source_partition": 0, "priced_at": MORNING} | values | fields))
+    return PricedUsage(event_id=event_id, **(values | fields))
 
 
 def chunk(*events: PricedUsage) -> bytes:

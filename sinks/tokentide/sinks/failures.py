@@ -49,6 +49,7 @@ RETRYABLE = {
 }
 
 _PASSWORD = "set TOKENTIDE_CLICKHOUSE_USER and TOKENTIDE_CLICKHOUSE_PASSWORD"
+_RIGHT = "grant user {user} the right, or set TOKENTIDE_CLICKHOUSE_USER"
 _MIGRATE = "run `tokentide migrate`"
 
 # What to do about a refusal. Any code that is in neither table is a refusal too, in ClickHouse's own words.
@@ -57,16 +58,17 @@ ADVICE = {
     47: _MIGRATE,  # UNKNOWN_IDENTIFIER
     60: _MIGRATE,  # UNKNOWN_TABLE
     81: _MIGRATE,  # UNKNOWN_DATABASE
+    164: _RIGHT,  # READONLY
     192: _PASSWORD,  # UNKNOWN_USER
     193: _PASSWORD,  # WRONG_PASSWORD
     194: _PASSWORD,  # REQUIRED_PASSWORD
-    497: "grant user {user} the right",  # ACCESS_DENIED
+    497: _RIGHT,  # ACCESS_DENIED
 }
 _AUTHENTICATION_FAILED = 516
 
 _STATUS = re.compile(r"HTTP status (\d{3})")
 _DECORATION = re.compile(
-    r"^.*?server response: |^HTTP driver |^Code: \d+\. |DB::Exception: "
+    r"^.*?server response: |^HTTP driver |\bCode: \d+\. |DB::Exception: "
     r"|\s*\(for url [^)]*\)|\s*\(version [^()]*(?:\([^()]*\))?[^()]*\)",
     re.DOTALL,
 )
