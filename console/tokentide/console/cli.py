@@ -1,15 +1,20 @@
 """The `tokentide` command."""
 
+import logging
 import os
 import sys
 import traceback
 from typing import NoReturn
 
-import typer
+try:
+    import typer
+except ImportError:
+    sys.exit("The tokentide command needs typer: pip install 'tokentide[console]'")
 
 from tokentide.console.commands import (
     audit,
     budgets,
+    demo,
     doctor,
     replay,
     servers,
@@ -30,7 +35,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for command in (up.up, doctor.doctor, topics.migrate, sql.sql, replay.replay, audit.audit):
+for command in (up.up, demo.demo, doctor.doctor, topics.migrate, sql.sql, replay.replay, audit.audit):
     app.command()(command)
 app.add_typer(topics.group, name="topics")
 app.add_typer(budgets.group, name="budgets")
@@ -44,13 +49,15 @@ def main() -> NoReturn:
 
     Errors are one sentence on stderr; the traceback follows when TOKENTIDE_DEBUG is set.
     """
+    # What libraries warn of, we say in our words, or not at all; workers set up logging of their own.
+    logging.lastResort = logging.NullHandler()
     try:
         app()
     except BrokenPipeError:
         # `tokentide sql ... | head`: the reader has seen enough, and Python's own flush must not complain.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         _fail(None, 1)
-    except SettingsError as error:
+    except (SettingsError, ImportError) as error:
         _fail(error, 2)
     except TokentideError as error:
         _fail(error, 1)
@@ -71,7 +78,9 @@ def _sentence(error: Exception) -> str:
     if isinstance(error, TokentideError):
         return str(error)
     if isinstance(error, ImportError):
-        return f"A part is not installed ({error}); pip install 'tokentide[all]'."
+        # The modules that need an extra name it.
+        known = "pip install" in str(error)
+        return str(error) if known else f"A part is not installed ({error}); pip install 'tokentide[all]'."
     return f"tokentide failed: {type(error).__name__}: {error}. Set TOKENTIDE_DEBUG=1 to see where."
 
 

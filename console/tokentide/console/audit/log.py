@@ -1,5 +1,6 @@
 """Reading a topic as it stands now: from its first record to the end it had when reading began."""
 
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -13,6 +14,7 @@ __all__ = ["LogRecord", "Span", "TopicLog"]
 _ANSWER_SECONDS = 15.0
 _SILENCE_SECONDS = 30.0
 _BATCH = 2_000
+_BATCH_SECONDS = 0.05
 
 
 class LogRecord(NamedTuple):
@@ -82,9 +84,13 @@ class TopicLog:
         self._consumer.assign(
             [TopicPartition(self._topic, span.partition, span.start) for span in unread.values()]
         )
+        heard = time.monotonic()
         while unread:
-            messages = self._consumer.consume(_BATCH, _SILENCE_SECONDS)
-            if not messages:
+            # Waits for a whole batch: near the end of the log there is none, so it must not wait for long.
+            messages = self._consumer.consume(_BATCH, _BATCH_SECONDS)
+            if messages:
+                heard = time.monotonic()
+            elif time.monotonic() - heard > _SILENCE_SECONDS:
                 raise self._silent(f"sent nothing for {_SILENCE_SECONDS:g} s")
             for message in messages:
                 partition, offset = _place(message)
