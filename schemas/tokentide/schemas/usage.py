@@ -4,6 +4,7 @@ Counts follow the OpenTelemetry GenAI conventions (`gen_ai.usage.*`): `input_tok
 and written to a cache, `output_tokens` includes reasoning tokens. New fields are optional, always.
 """
 
+import json
 import time
 import uuid
 from datetime import UTC, datetime
@@ -24,6 +25,7 @@ from pydantic import (
 from pydantic_core import to_json
 
 from tokentide.schemas.errors import InvalidEventError
+from tokentide.schemas.provider import canonical_provider
 
 __all__ = ["ApiOperation", "Status", "UsageEvent", "new_event_id"]
 
@@ -74,6 +76,7 @@ class Status(StrEnum):
 # No control characters: these strings become keys, log lines and table cells.
 EventId = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[^\x00-\x1f]+$")]
 Name = Annotated[str, Field(min_length=1, max_length=256, pattern=r"^[^\x00-\x1f]+$")]
+Provider = Annotated[Name, AfterValidator(canonical_provider)]
 Label = Annotated[str, Field(max_length=256, pattern=r"^[^\x00-\x1f]*$")]
 Text = Annotated[str, Field(max_length=2048)]
 Moment = Annotated[AwareDatetime, AfterValidator(_utc)]
@@ -124,8 +127,8 @@ class UsageEvent(BaseModel):
     agent_name: Label | None = Field(default=None, description="`gen_ai.agent.name`.")
 
     api_operation: ApiOperation = Field(default=ApiOperation.CHAT, strict=False)
-    provider: Name = Field(
-        description="Who sells the model, as genai-prices names it: openai, anthropic, ..."
+    provider: Provider = Field(
+        description="Who sells the model: openai, anthropic, ...; other spellings (xai, gcp.gemini) become these."
     )
     model: Name = Field(description="The model that answered: `gen_ai.response.model`.")
     request_model: Label | None = Field(default=None, description="`gen_ai.request.model`.")
@@ -200,8 +203,8 @@ class UsageEvent(BaseModel):
                     f"{' + '.join(smaller)} = {inside} cannot exceed {larger} = {getattr(self, larger)}: "
                     f"{larger} includes them"
                 )
-        if self.metadata and len(to_json(self.metadata)) > MAX_METADATA_BYTES:
-            raise ValueError(f"metadata must fit in {MAX_METADATA_BYTES} bytes of JSON")
+        if self.metadata:
+            _check_metadata(self.metadata)
         return self
 
     @classmethod
@@ -224,9 +227,21 @@ class UsageEvent(BaseModel):
         return event
 
 
+def _check_metadata(metadata: dict[str, JsonValue]) -> None:
+    text = to_json(metadata)
+    if len(text) > MAX_METADATA_BYTES:
+        raise ValueError(f"metadata must fit in {MAX_METADATA_BYTES} bytes of JSON")
+    if b"NaN" in text or b"Infinity" in text:
+        try:
+            json.dumps(metadata, allow_nan=False)
+        except ValueError:
+            raise ValueError("metadata: NaN and infinity are no JSON; leave them out or send null") from None
+
+
 def _sentence(error: ValidationError) -> str:
     problems = [
-        f"{'.'.join(str(part) for part in problem['loc']) or 'the record'}: {problem['msg']}"
+        f"{'.'.join(str(part) for part in problem['loc']) or 'the record'}: "
+        f"{problem['msg'].removeprefix('Value error, ')}"
         for problem in error.errors(include_url=False, include_input=False, include_context=False)
         if problem["type"] != "default_factory_not_called"
     ]

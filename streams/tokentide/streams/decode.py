@@ -6,9 +6,10 @@ asked of UsageEvent itself, which accepts it or gives the reason. So both always
 
 import enum
 import operator
+import re
 import types
 import typing
-from datetime import datetime
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
@@ -17,6 +18,7 @@ import msgspec
 from pydantic_core import to_json
 
 from tokentide.schemas import UsageEvent
+from tokentide.schemas.provider import canonical_provider
 from tokentide.schemas.usage import CONTAINED, EARLIEST, LATEST
 
 __all__ = ["FIELDS", "Decoded", "decode"]
@@ -26,7 +28,14 @@ FIELDS = tuple(UsageEvent.model_fields)
 
 # A raw length that no re-encoding can push over the model's limit on metadata.
 _SURE_METADATA_BYTES = 2048
+# JSON that msgspec skips unread, but pydantic may refuse or read as another value: deep nesting, long numbers.
+_SURE_DEPTH = 64
+_UNSURE_NUMBER = re.compile(rb"\d[eE]|\d{16}")
 _NO_METADATA = msgspec.Raw(b"{}")
+# fromisoformat also reads commas, ISO weeks and missing separators, and an hour 24: those are not sure.
+_SURE_MOMENT = re.compile(
+    r"\d{4}-\d\d-\d\dT(?!24)\d\d:\d\d:\d\d(?:\.\d{1,9})?(?:Z|[+-](?:0\d|1[0-4]):[0-5]\d)", re.ASCII
+)
 
 
 def _constrained(base: type, metadata: list[Any]) -> Any:
@@ -64,18 +73,19 @@ def _type(name: str, annotation: Any, metadata: list[Any]) -> Any:
     if isinstance(annotation, type) and issubclass(annotation, enum.Enum):
         return typing.Literal[tuple(member.value for member in annotation)]
     if annotation is Decimal:
-        return typing.Literal["0"]
+        # Only absent or null: msgspec and pydantic read decimals differently.
+        return types.NoneType
     if annotation in (int, str, float, bool):
         return _constrained(annotation, metadata)
     # msgspec rounds the seventh digit of a second, pydantic cuts it off: `_moment` reads the text.
-    return typing.Annotated[str, msgspec.Meta(min_length=20, max_length=32)]
+    return typing.Annotated[str, msgspec.Meta(min_length=20, max_length=35)]
 
 
 def _default(name: str, required: bool, default: Any) -> Any:
     if name == "event_id" or required:
         return msgspec.NODEFAULT
     if name == "total_tokens":
-        return -1
+        return None
     if name == "tags":
         return msgspec.field(default_factory=dict)
     if name == "metadata":
@@ -93,11 +103,12 @@ def _struct() -> type[Any]:
             kind = int
         default = _default(name, field.is_required(), field.default)
         fields.append((name, kind) if default is msgspec.NODEFAULT else (name, kind, default))
-    return msgspec.defstruct("Decoded", fields, gc=False, kw_only=True)
+    # What msgspec skips it does not read, so an unknown field is the model's business.
+    return msgspec.defstruct("Decoded", fields, gc=False, kw_only=True, forbid_unknown_fields=True)
 
 
 Decoded: Any = _struct()
-"""The fast form of UsageEvent: the same fields; `metadata` is raw JSON, decimals as in the model."""
+"""The fast form of UsageEvent: the same fields; `metadata` is raw JSON, enums are their values."""
 
 _decoder = msgspec.json.Decoder(Decoded)
 
@@ -119,23 +130,22 @@ def decode(value: bytes | None) -> Any:
 
 
 def _certain(event: Any) -> bool:
-    """Whether the model would surely accept the event.
+    """Whether the model would surely accept the event, and read the same values.
 
     Patterns forbid control characters only, which JSON can hold only behind a backslash: such records never
     come here.
     """
     if event.total_tokens != event.input_tokens + event.output_tokens:
-        if event.total_tokens != -1:
+        if event.total_tokens is not None:
             return False
         event.total_tokens = event.input_tokens + event.output_tokens
     if any(_inner_counts(event)) and not _counts_agree(event):
         return False
-    if event.metadata is not _NO_METADATA:
-        raw = bytes(event.metadata)
-        if len(raw) > _SURE_METADATA_BYTES or not raw.startswith(b"{"):
-            return False
+    if event.metadata is not _NO_METADATA and not _is_sure_metadata(bytes(event.metadata)):
+        return False
+    event.provider = canonical_provider(event.provider)
     event.timestamp = _moment(event.timestamp)
-    if event.timestamp is None:
+    if event.timestamp is None or event.audio_seconds is None:
         return False
     if event.provider_created is not None:
         event.provider_created = _moment(event.provider_created)
@@ -153,16 +163,27 @@ def _counts_agree(event: Any) -> bool:
     )
 
 
+def _is_sure_metadata(raw: bytes) -> bool:
+    return (
+        len(raw) <= _SURE_METADATA_BYTES
+        and raw.startswith(b"{")
+        and raw.isascii()
+        and raw.count(b"{") + raw.count(b"[") <= _SURE_DEPTH
+        and not _UNSURE_NUMBER.search(raw)
+    )
+
+
 def _moment(text: str) -> datetime | None:
     """Return the moment, or None when only the model can tell whether the text is one."""
-    zone = text[19:].lstrip(".0123456789")
-    if zone not in ("Z", "+00:00") or text[10] != "T" or text[4] != "-" or text[7] != "-" or text[11] > "2":
+    if not _SURE_MOMENT.fullmatch(text):
         return None
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
         return None
-    return moment if EARLIEST <= moment < LATEST and text[11:13] != "24" else None
+    if not EARLIEST <= moment < LATEST:
+        return None
+    return moment if moment.tzinfo is UTC else moment.astimezone(UTC)
 
 
 def _from_model(event: UsageEvent) -> Any:

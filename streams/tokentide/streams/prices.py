@@ -1,51 +1,43 @@
 """Prices of calls in whole pico-USD, from genai-prices (MIT; dated history, tiers, processing variants).
 
 `calc_price` takes about 200 µs. A price is linear in the counts within one (model, UTC day, context, tier,
-set of reported counts), so each such plan is probed once through the public API, checked at another point,
-and kept as integers. What is not linear, or changes within a day, goes through `calc_price` every time.
+set of reported counts), so each such plan is learned once through the public API, checked at another point,
+and kept as integers. What is not linear in whole pico-USD goes through `calc_price` every time.
 """
 
-from collections.abc import Mapping
-from datetime import UTC, date, datetime
-from decimal import Decimal
+from collections.abc import Iterator
+from datetime import date, datetime
+from decimal import Context, Decimal, localcontext
 from importlib.metadata import version
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from genai_prices import Usage, calc_price
 from genai_prices.types import ModelPrice, PriceCalculation, TieredPrices, TimeOfDateConstraint
 
 from tokentide.schemas import PriceStatus, pico_from_usd
+from tokentide.schemas.provider import LOCAL_PROVIDERS
+from tokentide.streams.plan import Counts, Parts, Plan, is_coherent, learn_plan, shape_of
 
-__all__ = ["Catalogue", "Counts", "Price", "PriceContext"]
+__all__ = ["CATALOGUE_VERSION", "Catalogue", "Counts", "Price", "PriceContext"]
 
-LOCAL_PROVIDERS = frozenset({"ollama", "lmstudio", "local"})
 CATALOGUE_VERSION = version("genai-prices")
 
-# Counts whose price is linear, in the order of Counts; the rest always goes through calc_price.
-_LINEAR = (
-    "input_tokens",
-    "output_tokens",
-    "cache_read_tokens",
-    "cache_write_tokens",
-    "cache_write_1h_tokens",
-    "output_reasoning_tokens",
-    "web_searches",
-)
-_MAX_PLANS = 50_000
-_UNKNOWN = (-1,)
-
-
-class Counts(NamedTuple):
-    """The counts of one call that can cost something; `other` holds the rare ones, by catalogue name."""
-
-    input_tokens: int
-    output_tokens: int
-    cache_read_tokens: int
-    cache_write_tokens: int
-    cache_write_1h_tokens: int
-    reasoning_tokens: int
-    web_searches: int
-    other: Mapping[str, int | Decimal]
+_MAX_SUBJECTS = 20_000
+# Whoever calls: prices do not depend on the caller's decimal context.
+_EXACT = Context(prec=60)
+_PICO = Decimal(1).scaleb(-12)
+_RENAMED = {"reasoning_tokens": "output_reasoning_tokens", "pages": "input_document_pages"}
+_ALWAYS = ("input_tokens", "output_tokens")
+_PLAIN = (*_ALWAYS, "cache_read_tokens", "cache_write_tokens")
+# The rate that a count needs to cost anything; the other counts are parts of input and output.
+_RATES = {
+    "input_tokens": "input_mtok",
+    "output_tokens": "output_mtok",
+    "web_searches": "web_searches_kcount",
+    "input_characters": "input_mchars",
+    "pages": "input_document_kpages",
+    "audio_seconds": "audio_hours",
+}
 
 
 class PriceContext(NamedTuple):
@@ -68,7 +60,7 @@ class PriceContext(NamedTuple):
 
 
 class Price(NamedTuple):
-    """The price of one call; amounts in whole pico-USD, None when unknown."""
+    """The price of one call; amounts in whole pico-USD, None when unknown; the parts add up to the total."""
 
     status: PriceStatus
     source: str | None
@@ -84,233 +76,230 @@ class Price(NamedTuple):
 
 
 _UNPRICED = Price(PriceStatus.UNPRICED, *(None,) * 10)
-_FREE = Price(PriceStatus.FREE, "local", None, 0, 0, 0, 0, 0, Decimal(0), Decimal(0), Decimal(0))
+_NOTHING = (0, 0, 0, 0, 0, Decimal(0), Decimal(0), Decimal(0))
+_LOCAL = Price(PriceStatus.FREE, "local", None, *_NOTHING)
 
 
-class _Plan(NamedTuple):
-    """Coefficients of one plan: pico-USD a unit, in the order of _LINEAR, and pico-USD a call."""
+class _Call(NamedTuple):
+    """What identifies a price, apart from counts."""
 
-    coefficients: tuple[int, ...]
-    per_call: int
+    provider: str
+    model: str
+    context: PriceContext
+
+    def ask(self, moment: datetime, counts: Counts, names: tuple[str, ...]) -> PriceCalculation | None:
+        """Return the catalogue's answer, or None when it does not know the model or refuses the counts."""
+        usage = {
+            _RENAMED.get(name, name): count
+            for name, count in zip(Counts._fields, counts, strict=True)
+            if name in names and (count or name in _ALWAYS)
+        }
+        try:
+            with localcontext(_EXACT):
+                return calc_price(
+                    Usage(**usage),
+                    self.model,
+                    provider_id=self.provider,
+                    genai_request_timestamp=moment,
+                    price_context=self.context.for_catalogue() or None,
+                )
+        except (LookupError, ValueError):
+            return None
+
+
+_PRICEABLE = tuple(name for name in Counts._fields if name != "images")
+
+
+_Key = tuple[str, str, PriceContext, date]
+# Shapes up to this one have no rare counts; what an event's model has checked makes their counts coherent.
+_COMMON_SHAPES = 0b1111111
+
+
+class _Rate(NamedTuple):
+    """A plan with what every price made by it says."""
+
+    plan: Plan
     model: str
     per_mtok: tuple[Decimal | None, Decimal | None, Decimal | None]
+
+    def price(self, counts: Counts) -> Price:
+        """Return the price of a call with these counts."""
+        parts = self.plan.parts(counts)
+        return Price(PriceStatus.PRICED, "genai-prices", self.model, sum(parts), *parts, *self.per_mtok)
+
+
+class _Subject(NamedTuple):
+    """What is known of one model on one day: where tiers begin, windows of the day, rates by tier and shape."""
+
+    rated: frozenset[str]
+    tiers: tuple[int, ...]
+    windows: tuple[TimeOfDateConstraint, ...]
+    rates: dict[object, _Rate | None]
+
+    def covers(self, counts: Counts) -> bool:
+        """Whether the catalogue has a rate for anything that the call reports, or the call reports nothing."""
+        if counts.input_tokens and "input_tokens" in self.rated:
+            return True
+        reported = {name for name in (*_RATES, "images") if getattr(counts, name)}
+        return not reported or "requests" in self.rated or not reported.isdisjoint(self.rated)
 
 
 class Catalogue:
     """Prices calls; a pure function of its arguments and the installed catalogue, memory of plans apart."""
 
     def __init__(self) -> None:
-        self._plans: dict[tuple[Any, ...], _Plan | None] = {}
-        self._tiers: dict[tuple[Any, ...], tuple[int, ...] | None] = {}
+        self._subjects: dict[_Key, _Subject | Price] = {}
 
     def price(
         self, provider: str, model: str, moment: datetime, context: PriceContext, counts: Counts
     ) -> Price:
-        """Return the price of one call made at `moment` (aware, UTC)."""
+        """Return the price of one call made at `moment` (aware, UTC).
+
+        `provider` is a canonical name. A call is unpriced when the catalogue does not know its model, or has no
+        rate for anything that the call reports.
+        """
         if provider in LOCAL_PROVIDERS:
-            return _FREE
-        day = moment.date()
-        if counts.other:
-            return _direct(provider, model, moment, context, counts)
-        subject = (provider, model, day, context)
-        try:
-            tiers = self._tiers[subject]
-        except KeyError:
-            tiers = self._learn_tiers(subject)
-        if tiers is None:
-            return _direct(provider, model, moment, context, counts)
-        if tiers is _UNKNOWN:
+            return _LOCAL
+        key = (provider, model, context, moment.date())
+        subject = self._subjects.get(key) or self._learn(key, moment)
+        if isinstance(subject, Price):
+            return subject
+        if not subject.covers(counts):
             return _UNPRICED
-        tier = sum(counts.input_tokens > start for start in tiers) if tiers else 0
-        shape = (
-            (counts.cache_read_tokens > 0)
-            | (counts.cache_write_tokens > 0) << 1
-            | (counts.cache_write_1h_tokens > 0) << 2
-            | (counts.reasoning_tokens > 0) << 3
-            | (counts.web_searches > 0) << 4
-        )
-        key = (*subject, tier, shape)
+        shape = shape_of(counts)
+        if shape > _COMMON_SHAPES and (counts.audio_seconds or not is_coherent(counts)):
+            return _direct(_Call(provider, model, context), moment, counts)
+        tier = sum(counts.input_tokens > start for start in subject.tiers) if subject.tiers else 0
+        place: object = shape << 8 | tier
+        if subject.windows:
+            place = (place, *(window.active(moment) for window in subject.windows))
         try:
-            plan = self._plans[key]
+            rate = subject.rates[place]
         except KeyError:
-            plan = self._plans[key] = _probe(provider, model, day, context, tiers, tier, shape)
-        return _apply(plan, counts) if plan else _direct(provider, model, moment, context, counts)
+            call = _Call(provider, model, context)
+            rate = subject.rates[place] = _learn_rate(call, moment, subject.tiers, tier, shape)
+        return rate.price(counts) if rate else _direct(_Call(provider, model, context), moment, counts)
 
-    def _learn_tiers(self, subject: tuple[str, str, date, PriceContext]) -> tuple[int, ...] | None:
-        """Return where price tiers begin (input tokens, exclusive); None when a day has several prices."""
-        if len(self._tiers) > _MAX_PLANS:
-            self._tiers.clear()
-            self._plans.clear()
-        provider, model, day, context = subject
-        answer = _calculate(provider, model, _noon(day), context, {"input_tokens": 1, "output_tokens": 1})
-        tiers: tuple[int, ...] | None
+    def _learn(self, key: _Key, moment: datetime) -> _Subject | Price:
+        if len(self._subjects) > _MAX_SUBJECTS:
+            self._subjects.clear()
+        answer = _Call(*key[:3]).ask(moment, Counts(1, 1), _ALWAYS)
+        subject: _Subject | Price
         if answer is None:
-            tiers = _UNKNOWN
-        elif _changes_within_a_day(answer):
-            tiers = None
+            subject = _UNPRICED
+        elif rated := _rated(answer.model_price):
+            subject = _Subject(rated, tuple(sorted(_tier_starts(answer))), tuple(_windows(answer)), {})
+        elif answer.model.id.endswith(":free"):
+            subject = Price(PriceStatus.FREE, "genai-prices", _name(answer), *_NOTHING)
         else:
-            starts = {
-                tier.start
-                for price in vars(answer.model_price).values()
-                if isinstance(price, TieredPrices)
-                for tier in price.tiers
-            }
-            tiers = tuple(sorted(starts))
-        self._tiers[subject] = tiers
-        return tiers
+            # The catalogue lists the model without any rate: nobody knows, or a subscription pays.
+            subject = _UNPRICED
+        self._subjects[key] = subject
+        return subject
 
 
-def _noon(day: date) -> datetime:
-    return datetime(day.year, day.month, day.day, 12, tzinfo=UTC)
+def _rated(price: ModelPrice) -> frozenset[str]:
+    """Return the counts that have a rate, "requests" for a price of the call itself."""
+    rates = {**_RATES, "requests": "requests_kcount"}
+    return frozenset(name for name, rate in rates.items() if getattr(price, rate) is not None)
 
 
-def _changes_within_a_day(answer: PriceCalculation) -> bool:
-    prices = answer.model.prices
-    return not isinstance(prices, ModelPrice) and any(
-        isinstance(price.constraint, TimeOfDateConstraint) for price in prices
-    )
-
-
-def _calculate(
-    provider: str, model: str, moment: datetime, context: PriceContext, usage: Mapping[str, int | Decimal]
-) -> PriceCalculation | None:
-    """Return the catalogue's answer, or None when it does not know the model or refuses the counts."""
-    try:
-        return calc_price(
-            Usage(**usage),
-            model,
-            provider_id=provider,
-            genai_request_timestamp=moment,
-            price_context=context.for_catalogue() or None,
-        )
-    except (LookupError, ValueError):
-        return None
-
-
-def _usage(counts: Counts) -> dict[str, int | Decimal]:
-    """Return the counts as genai-prices names them: input and output always, others when there are any."""
-    usage = dict(zip(_LINEAR, counts[:7], strict=True))
-    reported = {
-        name: value for name, value in usage.items() if value or name in ("input_tokens", "output_tokens")
+def _tier_starts(answer: PriceCalculation) -> set[int]:
+    """Return where tiers begin (input tokens, exclusive) at any time of the day."""
+    prices = [answer.model_price]
+    if isinstance(answer.model.prices, list):
+        prices += [conditional.prices for conditional in answer.model.prices]
+    return {
+        tier.start
+        for price in prices
+        for rate in vars(price).values()
+        if isinstance(rate, TieredPrices)
+        for tier in rate.tiers
     }
-    return {**reported, **counts.other}
 
 
-def _direct(provider: str, model: str, moment: datetime, context: PriceContext, counts: Counts) -> Price:
-    status = PriceStatus.PRICED
-    answer = _calculate(provider, model, moment, context, _usage(counts))
-    if answer is None:
-        status = PriceStatus.APPROXIMATE
-        plain = counts._replace(cache_write_1h_tokens=0, reasoning_tokens=0, web_searches=0, other={})
-        answer = _calculate(provider, model, moment, context, _usage(plain))
-    if answer is None:
-        return _UNPRICED
-    total, output = pico_from_usd(answer.total_price), pico_from_usd(answer.output_price)
-    paid_input = pico_from_usd(answer.input_price)
-    return Price(
-        status,
-        "genai-prices",
-        f"{answer.provider.id}/{answer.model.id}",
-        total,
-        total - output - max(total - output - paid_input, 0),
-        0,
-        output,
-        max(total - output - paid_input, 0),
-        *_per_mtok(answer, counts.input_tokens),
-    )
+def _windows(answer: PriceCalculation) -> Iterator[TimeOfDateConstraint]:
+    conditional = answer.model.prices if isinstance(answer.model.prices, list) else []
+    for price in (*conditional, *(answer.model.price_variants or ())):
+        if isinstance(price.constraint, TimeOfDateConstraint):
+            yield price.constraint
 
 
-def _per_mtok(
-    answer: PriceCalculation, input_tokens: int
-) -> tuple[Decimal | None, Decimal | None, Decimal | None]:
-    def unit(price: Decimal | TieredPrices | None) -> Decimal | None:
-        if not isinstance(price, TieredPrices):
-            return price
-        reached = [tier.price for tier in price.tiers if input_tokens > tier.start]
-        return reached[-1] if reached else price.base
-
-    prices = answer.model_price
-    return unit(prices.input_mtok), unit(prices.output_mtok), unit(prices.cache_read_mtok)
+def _name(answer: PriceCalculation) -> str:
+    return f"{answer.provider.id}/{answer.model.id}"
 
 
-def _probe(
-    provider: str,
-    model: str,
-    day: date,
-    context: PriceContext,
-    tiers: tuple[int, ...],
-    tier: int,
-    shape: int,
-) -> _Plan | None:
-    """Return the coefficients of a plan, or None when its price is not linear in whole pico-USD."""
-    moment = _noon(day)
+def _learn_rate(call: _Call, moment: datetime, tiers: tuple[int, ...], tier: int, shape: int) -> _Rate | None:
     low = tiers[tier - 1] if tier else 0
-    # A point inside the tier, with every reported count above zero and none larger than what contains it.
-    base = [low + 1000, 100, 0, 0, 0, 0, 0]
-    for bit, place, amount in ((0, 2, 100), (1, 3, 100), (2, 4, 50), (3, 5, 50), (4, 6, 10)):
-        if shape >> bit & 1:
-            base[place] = amount
+    high = tiers[tier] if tier < len(tiers) else None
 
-    def exact(point: list[int]) -> Decimal | None:
-        answer = _calculate(provider, model, moment, context, _usage(_counts(point)))
+    def exact(counts: Counts) -> Decimal | None:
+        answer = call.ask(moment, counts, _PRICEABLE)
         return None if answer is None else answer.total_price
 
-    start = exact(base)
-    answer = _calculate(provider, model, moment, context, _usage(_counts(base)))
-    if start is None or answer is None:
+    with localcontext(_EXACT):
+        plan = learn_plan(exact, low, high, shape)
+        answer = call.ask(moment, Counts(low + 1), _ALWAYS)
+    if plan is None or answer is None:
         return None
-    coefficients = []
-    for place, amount in enumerate(base):
-        if not amount:
-            coefficients.append(0)
-            continue
-        moved = exact([count + (index == place) for index, count in enumerate(base)])
-        if moved is None:
-            return None
-        coefficient = (moved - start).scaleb(12)
-        if coefficient != int(coefficient):
-            return None
-        coefficients.append(int(coefficient))
-    per_call = start.scaleb(12) - sum(map(int.__mul__, coefficients, base))
-    if per_call != int(per_call):
-        return None
-    elsewhere = [count * 2 + 7 * (index < 2) if count else 0 for index, count in enumerate(base)]
-    elsewhere[0] = min(base[0] + 777, tiers[tier] if tier < len(tiers) else base[0] + 777)
-    check = exact(elsewhere)
-    if check is None or check.scaleb(12) != per_call + sum(map(int.__mul__, coefficients, elsewhere)):
-        return None
-    return _Plan(
-        tuple(coefficients),
-        int(per_call),
-        f"{answer.provider.id}/{answer.model.id}",
-        _per_mtok(answer, low + 1000),
+    return _Rate(plan, _name(answer), _per_mtok(answer.model_price, low + 1))
+
+
+def _direct(call: _Call, moment: datetime, counts: Counts) -> Price:
+    """Return the price that `calc_price` gives; without the details of the counts when it refuses them."""
+    status = PriceStatus.PRICED
+    answer = call.ask(moment, counts, _PRICEABLE)
+    if answer is None:
+        status = PriceStatus.APPROXIMATE
+        answer = call.ask(moment, counts, _PLAIN)
+    if answer is None:
+        return _UNPRICED
+    parts = _parts(answer, counts, has_tools=status is PriceStatus.PRICED)
+    per_mtok = _per_mtok(answer.model_price, counts.input_tokens)
+    return Price(status, "genai-prices", _name(answer), sum(parts), *parts, *per_mtok)
+
+
+def _parts(answer: PriceCalculation, counts: Counts, *, has_tools: bool) -> Parts:
+    """Return the parts of a price: whole, never negative, with the price rounded half-even as their sum."""
+    rates = answer.model_price
+
+    def cost(name: str, count: int, per: int) -> Decimal:
+        return (_rate(getattr(rates, name), counts.input_tokens) or Decimal(0)) * count / per
+
+    left = pico_from_usd(answer.total_price)
+    with localcontext(_EXACT):
+        write_1h = counts.cache_write_1h_tokens if rates.cache_write_1h_mtok is not None and has_tools else 0
+        wanted = (
+            answer.output_price,
+            cost("web_searches_kcount", counts.web_searches if has_tools else 0, 1000)
+            + cost("requests_kcount", 1, 1000),
+            cost("cache_read_mtok", counts.cache_read_tokens, 1_000_000)
+            + cost("cache_write_mtok", counts.cache_write_tokens - write_1h, 1_000_000)
+            + cost("cache_write_1h_mtok", write_1h, 1_000_000),
+        )
+    parts = []
+    for usd in wanted:
+        parts.append(min(pico_from_usd(usd), left))
+        left -= parts[-1]
+    output, tool, cache = parts
+    return Parts(left, cache, output, tool)
+
+
+def _per_mtok(prices: ModelPrice, input_tokens: int) -> tuple[Decimal | None, Decimal | None, Decimal | None]:
+    input_rate, output_rate, read_rate = (
+        _rate(price, input_tokens)
+        for price in (prices.input_mtok, prices.output_mtok, prices.cache_read_mtok)
     )
+    return _rounded(input_rate), _rounded(output_rate), _rounded(read_rate)
 
 
-def _counts(point: list[int]) -> Counts:
-    a, b, c, d, e, f, g = point
-    return Counts(a, b, c, d, e, f, g, {})
+def _rate(price: Decimal | TieredPrices | None, input_tokens: int) -> Decimal | None:
+    if not isinstance(price, TieredPrices):
+        return price
+    reached = [tier.price for tier in price.tiers if input_tokens > tier.start]
+    return reached[-1] if reached else price.base
 
 
-def _apply(plan: _Plan, counts: Counts) -> Price:
-    per_input, per_output, per_read, per_write, per_write_1h, per_reasoning, per_search = plan.coefficients
-    output = counts.output_tokens * per_output + counts.reasoning_tokens * per_reasoning
-    tool = counts.web_searches * per_search + plan.per_call
-    read, write = counts.cache_read_tokens, counts.cache_write_tokens
-    cache = (
-        read * (per_input + per_read)
-        + write * (per_input + per_write)
-        + counts.cache_write_1h_tokens * per_write_1h
-    )
-    uncached = (counts.input_tokens - read - write) * per_input
-    return Price(
-        PriceStatus.PRICED,
-        "genai-prices",
-        plan.model,
-        uncached + cache + output + tool,
-        uncached,
-        cache,
-        output,
-        tool,
-        *plan.per_mtok,
-    )
+def _rounded(rate: Decimal | None) -> Decimal | None:
+    """Return the rate with the twelve places that a column has; a few in the catalogue have more."""
+    return None if rate is None else rate.quantize(_PICO, context=_EXACT)

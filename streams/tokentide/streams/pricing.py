@@ -3,14 +3,14 @@
 import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from tokentide.schemas import InvalidEventError, Rejected
+from tokentide.schemas import InvalidEventError, Rejected, usd_from_pico
 from tokentide.schemas.chunk import Chunk, Record
 from tokentide.schemas.columns import PRICED_SCHEMA
 from tokentide.streams.decode import FIELDS, decode
@@ -20,27 +20,10 @@ from tokentide.streams.seen import SeenIds
 __all__ = ["Priced", "price_chunk"]
 
 _columns_of = operator.attrgetter(*FIELDS)
-_counts_of = operator.attrgetter(
-    "input_tokens",
-    "output_tokens",
-    "cache_read_tokens",
-    "cache_write_tokens",
-    "cache_write_1h_tokens",
-    "reasoning_tokens",
-    "web_searches",
-)
-# Counts that are rare and not always linear, by the catalogue's name.
-_OTHER_COUNTS = (
-    "input_audio_tokens",
-    "output_audio_tokens",
-    "cache_audio_read_tokens",
-    "input_image_tokens",
-    "output_image_tokens",
-    "audio_seconds",
-    "input_characters",
-)
-_others_of = operator.attrgetter(*_OTHER_COUNTS)
-_NOTHING: dict[str, int | Decimal] = {}
+_counts_of = operator.attrgetter(*Counts._fields)
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_LAST_MS = (datetime(2100, 1, 1, tzinfo=UTC) - _EPOCH) // timedelta(milliseconds=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +45,7 @@ def price_chunk(
     """
     events: list[Any] = []
     offsets: list[int] = []
+    now_ms = int(now.timestamp() * 1000)
     rejected: list[Rejected] = []
     for record in chunk.records:
         try:
@@ -70,7 +54,9 @@ def price_chunk(
         except InvalidEventError as error:
             rejected.append(_reject(chunk, record, str(error)))
             continue
-        if seen.first_offset(event.event_id, record.offset, record.timestamp) == record.offset:
+        # A producer's clock that runs ahead must not make the ids of today look old.
+        produced_ms = min(record.timestamp, now_ms)
+        if seen.first_offset(event.event_id, record.offset, produced_ms) == record.offset:
             events.append(event)
             offsets.append(record.offset)
     prices = [_price(event, catalogue) for event in events]
@@ -79,11 +65,14 @@ def price_chunk(
 
 
 def _check_future(event_time: datetime, record_ms: int, max_future_seconds: int) -> None:
-    ahead = event_time.timestamp() - record_ms / 1000
-    if ahead > max_future_seconds:
+    # Floats are exact to a quarter of a microsecond; near the limit whole ones decide, as in the audit.
+    if event_time.timestamp() - record_ms / 1000 < max_future_seconds - 1:
+        return
+    ahead = (event_time - _EPOCH) // timedelta(microseconds=1) - record_ms * 1000
+    if ahead > max_future_seconds * 1_000_000:
         raise InvalidEventError(
-            f"timestamp: {event_time.isoformat()} is {ahead:.0f} seconds after its record was produced; "
-            f"at most {max_future_seconds} are allowed, correct the producer's clock"
+            f"timestamp: {event_time.isoformat()} is {ahead // 1_000_000} seconds after its record was "
+            f"produced; at most {max_future_seconds} are allowed, correct the producer's clock"
         )
 
 
@@ -93,22 +82,25 @@ def _reject(chunk: Chunk, record: Record, reason: str) -> Rejected:
         topic=chunk.topic,
         partition=chunk.partition,
         offset=record.offset,
-        timestamp=datetime.fromtimestamp(record.timestamp / 1000, UTC),
+        timestamp=_moment(record.timestamp),
         reason=reason[:2048],
         key=record.key,
         value=record.value,
     )
 
 
+def _moment(milliseconds: int) -> datetime:
+    """Return the time of a record; what no calendar holds becomes its nearest end."""
+    return _EPOCH + timedelta(milliseconds=min(max(milliseconds, 0), _LAST_MS))
+
+
 def _price(event: Any, catalogue: Catalogue) -> Price:
-    others = _others_of(event)
-    other = dict(zip(_OTHER_COUNTS, others, strict=True)) if any(others) else _NOTHING
     return catalogue.price(
         event.provider,
         event.model,
         event.timestamp,
         PriceContext(event.processing, event.service_tier or "", event.speed or ""),
-        Counts._make((*_counts_of(event), {name: value for name, value in other.items() if value})),
+        Counts._make(_counts_of(event)),
     )
 
 
@@ -153,9 +145,12 @@ def _rows(
     return pa.RecordBatch.from_arrays([arrays[name] for name in PRICED_SCHEMA.names], schema=PRICED_SCHEMA)
 
 
-def _usd(picos: Any) -> Any:
+def _usd(picos: Sequence[int | None]) -> Any:
     """Return whole pico-USD as decimal128(38, 12) USD: the same integers under another name."""
-    integers = pa.array(picos, pa.int64())
+    try:
+        integers: Any = pa.array(picos, pa.int64())
+    except OverflowError:
+        return _wide_usd(picos)
     wide = np.zeros((len(integers), 2), dtype=np.int64)
     wide[:, 0] = integers.fill_null(0).to_numpy()
     wide[:, 1] = wide[:, 0] >> 63
@@ -163,3 +158,9 @@ def _usd(picos: Any) -> Any:
     return pa.Array.from_buffers(
         pa.decimal128(38, 12), len(integers), [validity, pa.py_buffer(wide.tobytes())], integers.null_count
     )
+
+
+def _wide_usd(picos: Sequence[int | None]) -> Any:
+    """Do the same, slower, where a cost is above 9.2 million dollars."""
+    amounts = [None if pico is None else usd_from_pico(pico) for pico in picos]
+    return pa.array(amounts, pa.decimal128(38, 12))
