@@ -20,7 +20,7 @@ from tokentide.console.topics import ensure_topics
 from tokentide.schemas import KafkaSettings, SettingsError
 from tokentide.sinks.migration import migrate
 
-__all__ = ["Stack", "StackProcess", "default_data_dir"]
+__all__ = ["Stack", "StackProcess"]
 
 # The first start loads Kafka's jars; it ends earlier when the child gives up.
 _SERVER_SECONDS = 600.0
@@ -229,13 +229,3 @@ class Stack:
                     f"choose another port with --{server}-port, or use what runs there with {way_out}."
                 ) from error
         return port
-
-
-def default_data_dir(variables: Mapping[str, str] | None = None) -> Path:
-    """Return where this platform keeps the data of a user's programs, with `tokentide` at its end."""
-    known = os.environ if variables is None else variables
-    if known.get("XDG_DATA_HOME"):
-        return Path(known["XDG_DATA_HOME"]) / "tokentide"
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Application Support" / "tokentide"
-    return Path.home() / ".local" / "share" / "tokentide"

@@ -25,9 +25,9 @@ def doctor(
     from rich.console import Console
     from rich.markup import escape
 
+    from tokentide.console.data_dir import default_data_dir
     from tokentide.console.doctor import examine
     from tokentide.console.settings import ConsoleSettings
-    from tokentide.console.stack import default_data_dir
 
     settings = ConsoleSettings.from_env(broker=broker, clickhouse_url=clickhouse, partitions=partitions)
     console = Console(soft_wrap=True, highlight=False)

@@ -31,9 +31,10 @@ def up(
 
     With --broker or --clickhouse that server is used, and none of its kind is started.
     """
+    from tokentide.console.data_dir import default_data_dir
     from tokentide.console.display import Display
     from tokentide.console.interrupt import interruptible
-    from tokentide.console.stack import Stack, default_data_dir
+    from tokentide.console.stack import Stack
 
     directory = (data or default_data_dir()).expanduser().resolve()
     with Display(directory) as display, interruptible() as interrupted:
