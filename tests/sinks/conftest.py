@@ -1,10 +1,12 @@
-"""The embedded ClickHouse as a process, which tests start, kill and start again."""
+"""The embedded ClickHouse as a process, which tests start, stop, kill and start again."""
 
+import os
+import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import count
 from pathlib import Path
 
@@ -14,30 +16,55 @@ from tokentide.sinks import ClickHouseSettings, connect, migrate
 
 
 class Server:
-    """An embedded ClickHouse on a port that stays the same across restarts."""
+    """`tokentide clickhouse` in `folder`, on a port that stays the same across restarts."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(
+        self, folder: Path, arguments: Sequence[str] = (), variables: Mapping[str, str] | None = None
+    ) -> None:
         self.folder = folder
+        self.path = folder / "data"
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
+        self._arguments = arguments
+        self._variables = variables or {}
         self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def log(self) -> str:
+        """What all its processes have printed."""
+        return (self.folder / "log").read_text()
+
+    @property
+    def pid(self) -> int:
+        """The running process."""
+        assert self._process is not None
+        return self._process.pid
 
     def start(self) -> None:
         """Start it, and return once it serves."""
-        ready = self.folder / "ready"
-        ready.unlink(missing_ok=True)
         with (self.folder / "log").open("ab") as log:
+            begin = log.tell()
+            command = [sys.executable, "-m", "tokentide.console.cli", "clickhouse"]
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "tokentide.sinks.embedded"]
-                + ["--path", str(self.folder / "data"), "--port", str(self.port), "--ready-file", str(ready)],
+                [*command, "--path", str(self.path), "--port", str(self.port), *self._arguments],
+                env=os.environ | self._variables,
                 stdout=log,
                 stderr=log,
             )
         deadline = time.monotonic() + 60
-        while not ready.exists():
+        while f"ready {self.url}\n" not in self.log[begin:]:
             if self._process.poll() is not None or time.monotonic() > deadline:
-                pytest.fail(f"the embedded ClickHouse did not start: {(self.folder / 'log').read_text()}")
+                pytest.fail(f"the embedded ClickHouse did not start: {self.log}")
             time.sleep(0.02)
+
+    def stop(self, number: int = signal.SIGTERM, timeout_seconds: float = 30) -> int:
+        """Ask it to end, and return its exit code; fails the test when it does not end in time."""
+        assert self._process is not None
+        self._process.send_signal(number)
+        try:
+            return self._process.wait(timeout_seconds)
+        finally:
+            self.kill()
 
     def kill(self) -> None:
         """End it without a chance to tidy up."""
@@ -55,13 +82,21 @@ def free_port() -> int:
         return port
 
 
+@pytest.fixture(scope="session")
+def server_type() -> type[Server]:
+    """The class, for tests that start a server of their own."""
+    return Server
+
+
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A running embedded ClickHouse, one for the tests of a module."""
     server = Server(tmp_path_factory.mktemp("clickhouse"))
-    server.start()
-    yield server
-    server.kill()
+    try:
+        server.start()
+        yield server
+    finally:
+        server.kill()
 
 
 _NUMBERS = count(1)

@@ -15,6 +15,8 @@ __all__ = ["BrokenBody", "RequestBody"]
 
 PIECE_BYTES = 256 * 1024
 _DRAIN_BYTES = 64 * 1024 * 1024
+_ZSTD_WINDOW_BYTES = 128 * 1024 * 1024
+_ZSTD_STEP_BYTES = 256
 
 
 class BrokenBody(Exception):
@@ -22,21 +24,69 @@ class BrokenBody(Exception):
 
 
 class _Decompressor(Protocol):
-    def decompress(self, data: bytes, /) -> bytes: ...
+    """Undoes one compressed frame."""
+
+    def pieces(self, data: bytes) -> Iterator[bytes]:
+        """What `data`, the next part of the frame, holds, in pieces of bounded size."""
 
     @property
-    def eof(self) -> bool: ...
+    def rest(self) -> bytes | None:
+        """None inside the frame; behind its end the data that was too much."""
+
+
+class _Zlib:
+    def __init__(self, wbits: int) -> None:
+        self._frame = zlib.decompressobj(wbits=wbits)
+
+    def pieces(self, data: bytes) -> Iterator[bytes]:
+        while data:
+            yield self._frame.decompress(data, PIECE_BYTES)
+            data = self._frame.unconsumed_tail
 
     @property
-    def unused_data(self) -> bytes: ...
+    def rest(self) -> bytes | None:
+        return self._frame.unused_data if self._frame.eof else None
+
+
+class _Lz4:
+    def __init__(self) -> None:
+        self._frame = lz4.frame.LZ4FrameDecompressor()
+
+    def pieces(self, data: bytes) -> Iterator[bytes]:
+        yield self._frame.decompress(data, PIECE_BYTES)
+        while not self._frame.eof and not self._frame.needs_input:
+            yield self._frame.decompress(b"", PIECE_BYTES)
+
+    @property
+    def rest(self) -> bytes | None:
+        return (self._frame.unused_data or b"") if self._frame.eof else None
+
+
+class _Zstd:
+    def __init__(self) -> None:
+        self._frame = zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW_BYTES).decompressobj()
+
+    def pieces(self, data: bytes) -> Iterator[bytes]:
+        # It has no limit of its own; a block has at most 128 KiB, and the smallest takes 4 bytes.
+        for start in range(0, len(data), _ZSTD_STEP_BYTES):
+            if self._frame.eof:
+                self._behind = data[start:]
+                return
+            yield self._frame.decompress(data[start : start + _ZSTD_STEP_BYTES])
+
+    _behind = b""
+
+    @property
+    def rest(self) -> bytes | None:
+        return (self._frame.unused_data or b"") + self._behind if self._frame.eof else None
 
 
 _DECOMPRESSORS: dict[str, Callable[[], _Decompressor]] = {
-    "gzip": lambda: zlib.decompressobj(wbits=31),
-    "x-gzip": lambda: zlib.decompressobj(wbits=31),
-    "deflate": lambda: zlib.decompressobj(),
-    "lz4": lambda: lz4.frame.LZ4FrameDecompressor(),
-    "zstd": lambda: zstandard.ZstdDecompressor().decompressobj(),
+    "gzip": lambda: _Zlib(31),
+    "x-gzip": lambda: _Zlib(31),
+    "deflate": lambda: _Zlib(15),
+    "lz4": _Lz4,
+    "zstd": _Zstd,
 }
 _BROKEN = {
     "gzip": (354, "ZLIB_INFLATE_FAILED"),
@@ -83,18 +133,14 @@ class RequestBody:
 
 def _decompressed(raw: Iterator[bytes], make: Callable[[], _Decompressor]) -> Iterator[bytes]:
     """Undo any number of compressed frames, one behind the other."""
-    frame = make()
-    is_started = False
+    frame = None
     for piece in raw:
-        rest = piece
+        rest: bytes | None = piece
         while rest:
-            if frame.eof:
-                frame = make()
-            is_started = True
-            if plain := frame.decompress(rest):
-                yield plain
-            rest = (frame.unused_data or b"") if frame.eof else b""
-    if is_started and not frame.eof:
+            frame = make() if frame is None or frame.rest is not None else frame
+            yield from filter(None, frame.pieces(rest))
+            rest = frame.rest
+    if frame is not None and frame.rest is None:
         raise ValueError("it ends inside a frame")
 
 

@@ -1,8 +1,10 @@
 """ClickHouse in this process: chDB, opened once, with one short-lived connection a statement."""
 
+import os
 import re
+import sys
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +19,7 @@ except ImportError as error:
 from tokentide.schemas.errors import SettingsError
 from tokentide.sinks.embedded.faults import Fault
 from tokentide.sinks.embedded.formats import is_streamed, join_pieces
-from tokentide.sinks.embedded.gate import SPELLS_FILE, check_effect
+from tokentide.sinks.embedded.gate import IS_SUSPECT, NEEDS_LITERALS, check_effect, check_insert, check_reach
 from tokentide.sinks.embedded.grants import write_configuration
 from tokentide.sinks.embedded.statement import InlineData, Statement
 
@@ -25,8 +27,8 @@ __all__ = ["Engine", "Outcome", "Session"]
 
 _SETTING_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _STREAMED_STATEMENTS = frozenset({"SELECT", "WITH", "FROM"})
-# chDB starts with the defaults of clickhouse-local; a server has these.
-_SERVER_DEFAULTS = "implicit_select=0&allow_introspection_functions=0"
+_FORMATTER = re.compile(r"(?:: )?In scope SELECT formatQuerySingleLine.*(?= \(\w+\)$)", re.DOTALL)
+_UNPARSED = "UNKNOWN"
 
 
 @dataclass(frozen=True)
@@ -56,10 +58,10 @@ class Engine:
     """
 
     def __init__(self, path: Path) -> None:
-        self._url = f"{path}?config-file={write_configuration(path / 'server')}&{_SERVER_DEFAULTS}"
         try:
+            self._url = f"{path}?config-file={write_configuration(path / 'server')}"
             self._keeper: Any = cast(Any, chdb._chdb).connect(self._url)
-        except RuntimeError as error:
+        except (RuntimeError, OSError) as error:
             raise SettingsError(f"cannot open {path} as a ClickHouse data path: {error}") from error
         self._keeper_lock = threading.Lock()
         self._make_default_atomic()
@@ -88,15 +90,21 @@ class Engine:
         with self._keeper_lock:
             report = self._keeper.classify_query(statement.sql)
             effect, count = report["query_class"].name, int(report["statement_count"])
-            tree = ""
-            if count == 1 and SPELLS_FILE.search(statement.sql):
-                tree = (
-                    self._keeper.query(b"EXPLAIN AST " + statement.sql, "TabSeparatedRaw")
-                    .bytes()
-                    .decode("latin-1")
-                )
-        check_effect(statement, effect, count, tree, may_write=may_write)
+            is_suspect = count == 1 and IS_SUSPECT.search(statement.sql) is not None
+            # The formatter raises the syntax error of what the parser did not understand.
+            formatted = self._format(statement.sql) if is_suspect or effect == _UNPARSED else b""
+        check_effect(effect, count, may_write=may_write)
+        check_reach(Statement(formatted))
         return bool(effect == "READ_ONLY")
+
+    def _format(self, sql: bytes) -> bytes:
+        try:
+            literal = sql.replace(b"\\", b"\\\\").replace(b"'", b"\\'")
+            result = self._keeper.query(b"SELECT formatQuerySingleLine('" + literal + b"')", "RawBLOB")
+        except RuntimeError as error:
+            fault = self._fault(error)
+            raise Fault(fault.code, _FORMATTER.sub("", fault.text)) from error
+        return cast(bytes, result.bytes())
 
     def read(self, statement: Statement, format_name: str, session: Session) -> Iterator[bytes]:
         """The result of a statement that only reads, in pieces where the format and the statement allow it.
@@ -115,7 +123,7 @@ class Engine:
                         is_empty = False
                         yield piece
             except RuntimeError as error:
-                raise Fault.of_engine(error) from error
+                raise self._fault(error) from error
         if is_empty:
             # A stream without rows ends without a piece; only a whole document shows the columns.
             yield self.run(statement, format_name, session)
@@ -126,12 +134,22 @@ class Engine:
             try:
                 result = connection.query(statement.sql, format_name, params=session.parameters)
             except RuntimeError as error:
-                raise Fault.of_engine(error) from error
+                raise self._fault(error) from error
             return cast(bytes, result.bytes())
 
-    def insert(self, data: InlineData, rows: Iterable[bytes], session: Session) -> Outcome:
-        """Insert `rows`, all or (when reading them fails) none of what the engine has not yet written."""
-        with self._connection(session) as connection:
+    def insert(self, data: InlineData, rows: Iterator[bytes], session: Session) -> Outcome:
+        """Insert `rows`, all or (when reading them fails) none of what the engine has not yet written.
+
+        The expressions of `VALUES` are evaluated unless they could read files; then only literals are.
+        """
+        check_insert(Statement(data.head), may_write=session.may_write and not session.is_readonly)
+        options = ""
+        if data.format.lower() == "values":
+            values = b"".join(rows)
+            rows = iter((values,))
+            if not NEEDS_LITERALS.search(values):
+                options = "&input_format_values_interpret_expressions=1"
+        with self._connection(session, options) as connection:
             self._set(connection, {f"param_{name}": value for name, value in session.parameters.items()})
             try:
                 with connection.send_insert(data.head, data.format) as inserter:
@@ -139,14 +157,24 @@ class Engine:
                         inserter.append(piece)
                     result = inserter.finish()
             except RuntimeError as error:
-                raise Fault.of_engine(error) from error
+                raise self._fault(error) from error
             return Outcome(result.rows_written, result.bytes_written)
 
+    def _fault(self, error: RuntimeError) -> Fault:
+        """The fault in an error of the engine; ends the process when the engine itself has ended."""
+        fault = Fault.of_engine(error)
+        if fault.code == 236 and "fatal error" in fault.text:
+            print(
+                f"the engine has crashed, start this server again: {fault.text}", file=sys.stderr, flush=True
+            )
+            os._exit(1)
+        return fault
+
     @contextmanager
-    def _connection(self, session: Session) -> Iterator[Any]:
+    def _connection(self, session: Session, options: str = "") -> Iterator[Any]:
         """A connection of its own, so that no USE, SET or temporary table outlives the statement."""
         is_readonly = session.is_readonly or not session.may_write
-        connection = connect(self._url + ("&readonly=2" if is_readonly else ""))
+        connection = connect(self._url + options + ("&readonly=2" if is_readonly else ""))
         try:
             if session.database:
                 self._command(connection, "USE " + _quote(session.database, "`"))
@@ -173,7 +201,7 @@ class Engine:
         try:
             connection.query(sql, "TabSeparated")
         except RuntimeError as error:
-            raise Fault.of_engine(error) from error
+            raise self._fault(error) from error
 
 
 def _quote(text: str, mark: str = "'") -> str:

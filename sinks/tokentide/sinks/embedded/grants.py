@@ -2,14 +2,17 @@
 
 from pathlib import Path
 
-__all__ = ["write_configuration"]
+__all__ = ["ENGINES", "write_configuration"]
 
-# No source is granted (file, url, s3, remote, ...), and no engine that reaches outside the data path.
+# No source is granted (file, url, s3, remote, ...), nothing that runs programs, and no engine that reaches
+# outside the data path.
 _PRIVILEGES = (
-    "SELECT, INSERT, ALTER, CREATE, DROP, UNDROP TABLE, TRUNCATE, OPTIMIZE, KILL QUERY, "
-    "SHOW, SYSTEM, dictGet, CHECK"
+    "SELECT, INSERT, ALTER TABLE, ALTER VIEW, CREATE DATABASE, CREATE TABLE, CREATE VIEW, CREATE DICTIONARY, "
+    "CREATE ARBITRARY TEMPORARY TABLE, DROP DATABASE, DROP TABLE, DROP VIEW, DROP DICTIONARY, UNDROP TABLE, "
+    "TRUNCATE, OPTIMIZE, KILL QUERY, SHOW, dictGet, CHECK, SYSTEM MERGES, SYSTEM TTL MERGES, SYSTEM VIEWS, "
+    "SYSTEM FLUSH, SYSTEM DROP CACHE, SYSTEM RELOAD DICTIONARY, SYSTEM WAIT LOADING PARTS"
 )
-_TABLE_ENGINES = (
+ENGINES = (
     "MergeTree",
     "ReplacingMergeTree",
     "CoalescingMergeTree",
@@ -31,11 +34,48 @@ _TABLE_ENGINES = (
     "View",
     "MaterializedView",
     "GenerateRandom",
-    "EmbeddedRocksDB",
 )
 
+# Settings that name a file, a program or an address, or that change what the engine reads in a statement:
+# they have these values, and nobody can change them.
+_FIXED = {
+    "allow_experimental_ai_functions": "0",
+    "allow_experimental_eval_table_function": "0",
+    "allow_introspection_functions": "0",
+    "allow_python_table_function": "0",
+    "dialect": "clickhouse",
+    "dynamic_disk_allow_from_env": "0",
+    "dynamic_disk_allow_from_zk": "0",
+    "dynamic_disk_allow_include": "0",
+    "enable_json_ast_dialect": "0",
+    "enable_trino_dialect": "0",
+    "format_avro_schema_registry_url": "",
+    "format_schema": "",
+    "format_schema_source": "file",
+    "format_template_resultset": "",
+    "format_template_row": "",
+    "implicit_select": "0",
+    "implicit_table_at_top_level": "",
+    "input_format_record_errors_file_path": "",
+    # The rows of VALUES are literals, unless the server itself allows more: see Engine.insert.
+    "input_format_values_deduce_templates_of_expressions": "0",
+    "input_format_values_interpret_expressions": "0",
+    "jemalloc_enable_profiler": "0",
+    "max_parser_backtracks": "1000000",
+    "max_parser_depth": "1000",
+    "output_format_schema": "",
+    "rename_files_after_processing": "",
+}
+
 _USERS = """<clickhouse>
-  <profiles><default/></profiles>
+  <profiles>
+    <default>
+{values}
+      <constraints>
+{constraints}
+      </constraints>
+    </default>
+  </profiles>
   <quotas><default/></quotas>
   <users>
     <default>
@@ -63,12 +103,17 @@ def write_configuration(folder: Path) -> Path:
     """Write the engine's configuration into `folder` and return the file to start it with."""
     statements = [
         f"GRANT {_PRIVILEGES} ON *.*",
-        "REVOKE SYSTEM SHUTDOWN ON *.*",
-        *(f"GRANT TABLE ENGINE ON {engine}" for engine in _TABLE_ENGINES),
+        *(f"GRANT TABLE ENGINE ON {engine}" for engine in ENGINES),
     ]
     folder.mkdir(parents=True, exist_ok=True)
     users = folder / "users.xml"
-    users.write_text(_USERS.format(grants="\n".join(f"        <query>{text}</query>" for text in statements)))
+    users.write_text(
+        _USERS.format(
+            values="\n".join(f"      <{name}>{value}</{name}>" for name, value in _FIXED.items() if value),
+            constraints="\n".join(f"        <{name}><const/></{name}>" for name in _FIXED),
+            grants="\n".join(f"        <query>{text}</query>" for text in statements),
+        )
+    )
     config = folder / "config.xml"
     config.write_text(_CONFIG.format(users=_xml(str(users))))
     return config

@@ -7,14 +7,13 @@ from http.server import BaseHTTPRequestHandler
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from tokentide.sinks.embedded.accounts import Account
 from tokentide.sinks.embedded.answers import Answer
 from tokentide.sinks.embedded.bodies import BrokenBody, RequestBody
 from tokentide.sinks.embedded.encodings import choose_encoding
 from tokentide.sinks.embedded.engine import Session
 from tokentide.sinks.embedded.faults import Fault
 from tokentide.sinks.embedded.formats import content_type
-from tokentide.sinks.embedded.gate import check_words
+from tokentide.sinks.embedded.origin import check_origin
 from tokentide.sinks.embedded.requests import Parameters, Rows, read_form, read_statement
 from tokentide.sinks.embedded.statement import Statement
 
@@ -104,7 +103,7 @@ class Handler(BaseHTTPRequestHandler):
     def _execute(
         self, parameters: Parameters, body: RequestBody, headers: dict[str, str], *, is_get: bool
     ) -> None:
-        self._check_origin()
+        check_origin(self.headers, is_open=self.server.accounts.is_open)
         account = self.server.accounts.find(self.headers, parameters.all)
         parameters.check()
         form = self.headers.get("Content-Type", "")
@@ -123,19 +122,17 @@ class Handler(BaseHTTPRequestHandler):
             written = {"written_rows": outcome.written_rows, "written_bytes": outcome.written_bytes}
             Answer(self, headers, self.server.spool).send_summary(written)
         else:
-            self._execute_whole(statement, parameters, account, session, headers)
+            self._execute_whole(statement, parameters, session, headers)
 
     def _execute_whole(
         self,
         statement: Statement,
         parameters: Parameters,
-        account: Account,
         session: Session,
         headers: dict[str, str],
     ) -> None:
         engine = self.server.engine
-        check_words(statement)
-        reads = engine.check(statement, may_write=account.may_write)
+        reads = engine.check(statement, may_write=session.may_write and not session.is_readonly)
         format_name = statement.output_format or parameters.default_format
         shown = {**headers, "X-ClickHouse-Format": format_name, "Content-Type": content_type(format_name)}
         if reads:
@@ -146,12 +143,6 @@ class Handler(BaseHTTPRequestHandler):
         else:
             body = engine.run(statement, format_name, session)
             Answer(self, shown if body else headers, self.server.spool).send_summary({}, body)
-
-    def _check_origin(self) -> None:
-        """Keep web pages out: a browser may reach a loopback address, but it names the page it runs."""
-        origin = self.headers.get("Origin")
-        if origin is not None and urlsplit(origin).netloc != self.headers.get("Host"):
-            raise Fault.new(497, "ACCESS_DENIED", f"Requests from pages of {origin} are not allowed")
 
     def _drain(self, body: RequestBody) -> None:
         if not body.drain():

@@ -28,7 +28,7 @@ class PathLock:
             descriptor = os.open(self.file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         except OSError as error:
             raise SettingsError(
-                f"cannot lock {self.path}: {error}; choose a path you may write to"
+                f"cannot lock {self.path}: {error}; choose a folder you may write to"
             ) from error
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -9,12 +9,12 @@ from urllib.parse import parse_qsl, urlsplit
 
 from tokentide.sinks.embedded.bodies import RequestBody
 from tokentide.sinks.embedded.faults import Fault
-from tokentide.sinks.embedded.gate import check_values
 from tokentide.sinks.embedded.statement import InlineData, Statement, find_inline_data
 
 __all__ = ["Parameters", "Rows", "read_form", "read_statement"]
 
-_MAX_STATEMENT_BYTES = 16 * 1024 * 1024
+# ClickHouse takes 256 KiB unless told otherwise.
+_MAX_STATEMENT_BYTES = 2 * 1024 * 1024
 _FIRST_LOOK_BYTES = 64 * 1024
 # Parameters of the HTTP interface itself; everything else is a setting.
 _TRANSPORT = frozenset(
@@ -132,20 +132,18 @@ def read_statement(query: bytes, body: Iterator[bytes]) -> Statement | Rows:
 
 
 def _rows(text: bytes, data: InlineData, body: Iterator[bytes]) -> Rows:
-    rows = chain((text[data.start :],), body)
-    if data.format != "Values":
-        return Rows(data, rows)
-    # VALUES may hold expressions, so they are read as a statement before they are run.
-    values = b"".join(rows)
-    check_values(Statement(values))
-    return Rows(data, iter((values,)))
+    return Rows(data, chain((text[data.start :],), body))
 
 
 def read_form(content_type: str, body: RequestBody) -> dict[str, str]:
     """The text fields of a multipart form; Fault for a file in it (external tables)."""
     boundary = content_type.partition("boundary=")[2].strip('"; ').encode()
     fields: dict[str, str] = {}
-    text = b"".join(body.pieces())
+    text = b""
+    for piece in body.pieces():
+        text += piece
+        if len(text) > _MAX_STATEMENT_BYTES:
+            raise Fault.new(62, "SYNTAX_ERROR", f"A form may have {_MAX_STATEMENT_BYTES} bytes")
     for part in (b"\r\n" + text).split(b"\r\n--" + boundary)[1:-1]:
         head, _, value = part.partition(b"\r\n\r\n")
         described = dict(

@@ -4,11 +4,12 @@ import signal
 import socket
 import sys
 import threading
-import time
 from collections.abc import Iterable
+from contextlib import suppress
 from http.server import ThreadingHTTPServer
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from tokentide.schemas.errors import SettingsError
 from tokentide.sinks.embedded.accounts import Account, Accounts
@@ -16,23 +17,26 @@ from tokentide.sinks.embedded.engine import Engine
 from tokentide.sinks.embedded.faults import Fault
 from tokentide.sinks.embedded.handler import Handler
 from tokentide.sinks.embedded.lock import PathLock
+from tokentide.sinks.embedded.origin import is_loopback
 
 __all__ = ["HttpServer", "serve"]
 
 _MAX_STATEMENTS = 100
-_LOOPBACK = ("127.", "localhost", "::1")
 
 
 class Statements:
-    """Counts the statements that run now; entering one too many is Fault 202."""
+    """Counts the statements that run now; entering one too many is Fault 202, at the end Fault 236."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._running = 0
+        self._is_closed = False
         self._changed = threading.Condition()
 
     def __enter__(self) -> None:
         with self._changed:
+            if self._is_closed:
+                raise Fault.new(236, "ABORTED", "Server is shutting down")
             if self._running >= self._limit:
                 message = f"Too many simultaneous queries. Maximum: {self._limit}"
                 raise Fault.new(202, "TOO_MANY_SIMULTANEOUS_QUERIES", message)
@@ -44,6 +48,11 @@ class Statements:
         with self._changed:
             self._running -= 1
             self._changed.notify_all()
+
+    def close(self) -> None:
+        """Let no further statement in."""
+        with self._changed:
+            self._is_closed = True
 
     def wait_for_none(self, seconds: float) -> bool:
         """Wait until nothing runs; False if something still runs after `seconds`."""
@@ -63,6 +72,9 @@ class HttpServer(ThreadingHTTPServer):
         self.statements = Statements(_MAX_STATEMENTS)
         self.engine: Engine
         self.spool: Path
+        self.host = host
+        self._connections: set[socket.socket] = set()
+        self._connections_lock = threading.Lock()
         self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
         try:
             super().__init__((host, port), Handler)
@@ -70,6 +82,25 @@ class HttpServer(ThreadingHTTPServer):
             raise SettingsError(
                 f"cannot listen on {host}:{port}: {error}; stop what uses the port, or choose another one"
             ) from error
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Start a thread for a connection."""
+        with self._connections_lock:
+            self._connections.add(request)
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        """End a connection."""
+        with self._connections_lock:
+            self._connections.discard(request)
+        super().shutdown_request(request)
+
+    def cut_connections(self) -> None:
+        """End every connection at once, so that no thread waits for its client any more."""
+        with self._connections_lock:
+            for connection in self._connections:
+                with suppress(OSError):
+                    connection.shutdown(socket.SHUT_RDWR)
 
     def handle_error(self, request: object, client_address: object) -> None:
         """Report an error of ours; a client that went away is none."""
@@ -86,23 +117,21 @@ def serve(
     password: str | None = None,
     reader_user: str | None = None,
     reader_password: str | None = None,
-    ready_file: Path | None = None,
-    grace_seconds: float = 5.0,
+    grace_seconds: float = 3.0,
 ) -> None:
     """Serve the ClickHouse data in `path` over HTTP until SIGTERM or SIGINT.
 
-    `user` may read and write, `reader_user` may only read (`default` without a password lets everybody on the
-    host read). Without `user` everybody may write, so then `host` must be a loopback address. Port 0 takes a
-    free one. When it serves, it prints `ready http://HOST:PORT` and writes the port to `ready_file`. At the
-    end it waits `grace_seconds` for running statements and cancels those that are left.
+    `user` may read and write, `reader_user` may only read (without a password everybody on this host may read as it). Without `user` everybody may write, so then `host` must be a loopback address. Port 0 takes a
+    free one. When it serves, it prints `ready http://HOST:PORT`. At the end it waits `grace_seconds` for
+    running statements, cancels those that are left, and waits as long again.
 
     Blocks; must be called in the main thread of a process that does not use chDB. A taken path, a taken port
     or an open door is a SettingsError.
     """
     accounts = Accounts(list(_accounts(user, password, reader_user, reader_password)))
-    if accounts.is_open and not host.startswith(_LOOPBACK):
+    if not is_loopback(host) and (accounts.is_open or (reader_user is not None and not reader_password)):
         raise SettingsError(
-            f"{host} is not a loopback address: set a user and a password, or serve on 127.0.0.1"
+            f"{host} is not a loopback address: give every user a password, or serve on 127.0.0.1"
         )
     path = path.expanduser().resolve()
     if set("?&%#") & set(str(path)):
@@ -116,7 +145,7 @@ def serve(
         server.engine = Engine(path)
         server.spool = path / "server"
         threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
-        _announce(f"[{host}]" if ":" in host else host, server.server_address[1], ready_file)
+        print(f"ready http://{f'[{host}]' if ':' in host else host}:{server.server_address[1]}", flush=True)
         stop.wait()
         server.shutdown()
         _finish(server, grace_seconds)
@@ -135,19 +164,12 @@ def _accounts(
         yield Account(reader_user, reader_password or "", may_write=False)
 
 
-def _announce(host: str, port: int, ready_file: Path | None) -> None:
-    if ready_file is not None:
-        unfinished = ready_file.with_name(ready_file.name + ".new")
-        unfinished.write_text(f"{port}\n")
-        unfinished.replace(ready_file)
-    print(f"ready http://{host}:{port}", flush=True)
-
-
 def _finish(server: HttpServer, grace_seconds: float) -> None:
     """Let statements end, then cancel them, then close the engine."""
+    server.statements.close()
     if not server.statements.wait_for_none(grace_seconds):
         server.engine.cancel_all()
+        # A client that does not read its answer, or does not send the rest of its rows, holds up its statement.
+        server.cut_connections()
         server.statements.wait_for_none(grace_seconds)
-    # Idle connections are not worth a wait; what they still send is not read.
-    time.sleep(0.01)
     server.engine.close()

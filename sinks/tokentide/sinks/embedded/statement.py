@@ -5,19 +5,23 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
-__all__ = ["InlineData", "Statement", "find_inline_data"]
+__all__ = ["END", "InlineData", "Statement", "Token", "find_inline_data"]
 
+# What is not closed runs to the end: possessive repeats and an end for everything keep this linear in its text.
 _TOKEN = re.compile(
     rb"""
       (?P<space>   \s+ | --[^\n]* | \#[\ !][^\n]* )
     | (?P<comment> /\* )
-    | (?P<text>    '(?:[^'\\]|\\.|'')*' | \xe2\x80\x98.*?\xe2\x80\x99 | \$(?P<tag>\w*)\$.*?\$(?P=tag)\$ )
-    | (?P<name>    `(?:[^`\\]|\\.|``)*` | "(?:[^"\\]|\\.|"")*" | \xe2\x80\x9c.*?\xe2\x80\x9d )
-    | (?P<word>    [A-Za-z0-9_$]+ )
+    | (?P<text>    '(?:[^'\\]|\\.|'')*+(?:'|\\?\Z) | \xe2\x80\x98.*?(?:\xe2\x80\x99|\Z) )
+    | (?P<name>    `(?:[^`\\]|\\.|``)*+(?:`|\\?\Z) | "(?:[^"\\]|\\.|"")*+(?:"|\\?\Z)
+                 | \xe2\x80\x9c.*?(?:\xe2\x80\x9d|\Z) )
+    | (?P<heredoc> \$ )
+    | (?P<word>    [A-Za-z0-9_][A-Za-z0-9_$]* )
     | (?P<sign>    . )
     """,
     re.VERBOSE | re.DOTALL,
 )
+_DOLLAR_WORD = re.compile(rb"\$[A-Za-z0-9_$]*")
 _COMMENT_EDGE = re.compile(rb"/\*|\*/")
 _HEX_ESCAPE = re.compile(rb"\\x([0-9a-fA-F]{2})")
 
@@ -46,7 +50,8 @@ class Token:
         return _HEX_ESCAPE.sub(lambda found: bytes([int(found[1], 16)]), inner).decode("latin-1")
 
 
-_END = Token("end", b"", 0)
+END = Token("end", b"", 0)
+"""Stands where there is no further token."""
 
 
 @dataclass(frozen=True)
@@ -62,9 +67,27 @@ def _tokens(sql: bytes) -> Iterator[Token]:
     place = 0
     while found := _TOKEN.match(sql, place):
         kind = found.lastgroup or "sign"
-        place = _after_comment(sql, found.end()) if kind == "comment" else found.end()
+        start, place = place, found.end()
+        if kind == "comment":
+            place = _after_comment(sql, place)
+        elif kind == "heredoc":
+            kind, place = _dollar(sql, start)
         if kind not in ("space", "comment"):
-            yield Token(kind, found[0], place)
+            yield Token(kind, sql[start:place], place)
+
+
+def _dollar(sql: bytes, start: int) -> tuple[str, int]:
+    """What a dollar sign begins, and where it ends: `$tag$ text $tag$`, else a word.
+
+    A text that is not closed runs to the end, so that many of them cost no more than one.
+    """
+    tag_end = sql.find(b"$", start + 1) + 1
+    if not tag_end:
+        found = _DOLLAR_WORD.match(sql, start)
+        return "word", found.end() if found else start + 1
+    tag = sql[start:tag_end]
+    end = sql.find(tag, tag_end)
+    return "text", len(sql) if end < 0 else end + len(tag)
 
 
 def _after_comment(sql: bytes, place: int) -> int:
@@ -90,13 +113,13 @@ def find_inline_data(sql: bytes) -> InlineData | None:
         if previous is None and word != "INSERT":
             return None
         if depth == 0 and previous is not None and previous.keyword not in ("INTO", "TABLE", "FUNCTION", "."):
+            if previous.keyword == "FORMAT" and token.kind == "word":
+                head = sql[: sql.rindex(previous.value, 0, token.end - len(token.value))]
+                return InlineData(head, token.identifier, _after_format(sql, token.end))
             if word == "VALUES":
                 return InlineData(sql[: token.end - len(token.value)], "Values", token.end)
             if word in ("SELECT", "WITH", "INFILE", ";"):
                 return None
-            if previous.keyword == "FORMAT" and token.kind == "word":
-                head = sql[: sql.rindex(previous.value, 0, token.end - len(token.value))]
-                return InlineData(head, token.identifier, _after_format(sql, token.end))
         depth += {"(": 1, ")": -1}.get(word, 0)
         previous = token
     return None
@@ -129,28 +152,10 @@ class Statement:
         return next((token.keyword for token in self.tokens if token.keyword != "("), "")
 
     @property
-    def is_many(self) -> bool:
-        """Whether something follows a semicolon."""
-        signs = [token.keyword for token in self.tokens]
-        return ";" in signs and any(sign != ";" for sign in signs[signs.index(";") :])
-
-    @property
     def output_format(self) -> str | None:
         """The name in the statement's FORMAT clause, if it has one."""
-        for clause, name, after in zip(self.tokens, self.tokens[1:], [*self.tokens[2:], _END], strict=False):
+        for clause, name, after in zip(self.tokens, self.tokens[1:], [*self.tokens[2:], END], strict=False):
             is_clause = clause.keyword == "FORMAT" and name.kind in ("word", "name")
             if is_clause and after.keyword in ("", ";", "SETTINGS", "INTO"):
                 return name.identifier
         return None
-
-    @property
-    def calls_file(self) -> bool:
-        """Whether a token that spells `file` is called or applied as a function."""
-        keywords = [token.keyword for token in self.tokens]
-        for place, token in enumerate(self.tokens):
-            if token.identifier.lower() != "file":
-                continue
-            before = [word for word in keywords[max(0, place - 2) : place] if word != "("][-1:]
-            if before == ["APPLY"] or keywords[place + 1 : place + 2] == ["("]:
-                return True
-        return False
