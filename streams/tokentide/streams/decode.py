@@ -188,7 +188,7 @@ def _moment(text: str) -> datetime | None:
 
 def _from_model(event: UsageEvent) -> Any:
     values = {name: getattr(event, name) for name in FIELDS}
-    values["metadata"] = msgspec.Raw(to_json(event.metadata))
+    values["metadata"] = msgspec.Raw(to_json(event.metadata, inf_nan_mode="null"))
     values["api_operation"] = event.api_operation.value
     values["status"] = event.status.value
     return Decoded(**values)
