@@ -134,14 +134,22 @@ def wait_until_settled(
 ) -> None:
     """Return when nothing was behind twice in a row, half a second apart; `on_lag` gets every look.
 
-    Blocks. Raises ServiceUnavailableError that names the topics that are still behind at the timeout, and what
-    LagReader raises.
+    Blocks; a broker that does not answer for a while is waited for. Raises ServiceUnavailableError that names the
+    topics that are still behind at the timeout, and what LagReader raises.
     """
     deadline = clock() + timeout_seconds
     was_settled = False
     with LagReader(settings) as reader:
         while True:
-            behind = reader.read()
+            try:
+                behind = reader.read()
+            except ServiceUnavailableError:
+                # A coordinator that moves, a broker that restarts: both are over in seconds.
+                if clock() >= deadline:
+                    raise
+                was_settled = False
+                sleep(_LOOK_SECONDS)
+                continue
             on_lag(behind)
             is_settled = not any(behind.values())
             if is_settled and was_settled:
