@@ -1,10 +1,8 @@
 """What ClickHouse's errors mean, from a real server, from a proxy before it, and from nowhere."""
 
-import os
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -24,23 +22,20 @@ PASSWORD = "a secret"
 @pytest.fixture(scope="module")
 def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClickHouseSettings]:
     """Settings for a ClickHouse that wants a password, with the right one."""
-    folder = tmp_path_factory.mktemp("guarded")
-    ready = folder / "ready"
-    arguments = f"--path {folder / 'data'} --port 0 --ready-file {ready} --user writer --password-env SECRET"
-    readers = "--reader reader --reader-password-env SECRET"
-    process = subprocess.Popen(
-        [sys.executable, "-m", "tokentide.sinks.embedded", *arguments.split(), *readers.split()],
-        env={**os.environ, "SECRET": PASSWORD},
-        stderr=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
+    program = (
+        "import sys, pathlib; from tokentide.sinks.embedded import serve; "
+        "serve(pathlib.Path(sys.argv[1]), 0, user='writer', password=sys.argv[2], reader_user='reader', "
+        "reader_password=sys.argv[2])"
     )
-    deadline = time.monotonic() + 60
-    while not ready.exists() and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.02)
-    port = ready.read_text().strip()
-    yield ClickHouseSettings(url=f"http://127.0.0.1:{port}", user="writer", password=PASSWORD)
+    folder = tmp_path_factory.mktemp("guarded")
+    process = subprocess.Popen(
+        [sys.executable, "-c", program, str(folder / "data"), PASSWORD], stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    url = process.stdout.readline().removeprefix("ready ").strip()
+    yield ClickHouseSettings(url=url, user="writer", password=PASSWORD)
     process.kill()
-    process.wait(30)
+    process.communicate(timeout=30)
 
 
 def fault(code: int | None, text: str) -> DatabaseError:
@@ -90,7 +85,7 @@ def test_a_table_that_is_missing_asks_for_a_migration(empty: ClickHouseSettings)
         pytest.raises(StorageRefusedError, match=r"refused to count.*\(code 60\); run `tokentide migrate`"),
         translated(empty, "count"),
     ):
-        client.query("SELECT count() FROM default.usage_events")
+        client.query("SELECT count() FROM system.usage_events")
     client.close()
 
 
