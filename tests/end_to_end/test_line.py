@@ -19,6 +19,7 @@ from support.traffic import send, traffic
 from tokentide.console.audit import run_audit
 from tokentide.console.budgets import new_budget, write_budget
 from tokentide.console.lag import wait_until_settled
+from tokentide.console.program import ProgramState
 from tokentide.console.settings import ConsoleSettings
 from tokentide.console.stack import Stack
 from tokentide.schemas import changelog_name
@@ -54,6 +55,14 @@ def set_budgets(settings: ConsoleSettings) -> None:
     for budget in BUDGETS:
         fields = {**budget, "limit": Decimal(budget["limit"])}
         write_budget(settings.kafka, settings.topics.budgets, new_budget(**fields))
+
+
+def wait_until_all_run(running: Stack) -> None:
+    """Return when the last one that was killed is up again."""
+    deadline = time.monotonic() + 60
+    while any(status.state is not ProgramState.RUNNING for status in running.statuses()):
+        assert time.monotonic() < deadline, running.statuses()
+        time.sleep(0.2)
 
 
 def check_everything(settings: ConsoleSettings) -> Expected:
@@ -172,6 +181,7 @@ def test_a_restart_of_every_process_changes_nothing(servers: Servers, tmp_path: 
             time.sleep(5)
             running.kill(name, number)
         producing.join()
+        wait_until_all_run(running)
 
         wait_until_settled(running.settings, SETTLE_SECONDS)
 
