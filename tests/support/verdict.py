@@ -1,0 +1,139 @@
+"""Is every copy of the numbers what the oracle says? Each answer is a list of sentences, empty when all is well."""
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+from support.oracle import Expected, Total, expect, read_topic, state_totals
+
+from tokentide.console.settings import ConsoleSettings
+from tokentide.schemas import changelog_name
+from tokentide.sinks import connect
+
+__all__ = ["Verdict", "judge"]
+
+_SHOWN = 3
+
+
+class Verdict:
+    """What was found; `repeated_alerts` counts how often the topic held an alert again."""
+
+    def __init__(self, expected: Expected) -> None:
+        self.expected = expected
+        self.problems: list[str] = []
+        self.repeated_alerts = 0
+
+
+def judge(settings: ConsoleSettings, budgets: list[dict[str, Any]]) -> Verdict:
+    """Compare rows, state, totals, rejected records, alerts and limits with the Kafka log."""
+    expected = expect(read_topic(settings.kafka.broker, settings.topics.events))
+    verdict = Verdict(expected)
+    client = connect(settings.clickhouse)
+    try:
+        verdict.problems += _rows(client, expected)
+        changelog = read_topic(settings.kafka.broker, changelog_name(settings.meter_id, "spend"))
+        verdict.problems += _differences("state", expected.totals, state_totals(changelog))
+        verdict.problems += _totals(client, expected)
+        verdict.problems += _rejected(client, expected)
+        alerts = [json.loads(message.value() or b"") for message in _read(settings, settings.topics.alerts)]
+        verdict.repeated_alerts = len(alerts) - len({alert["alert_id"] for alert in alerts})
+        verdict.problems += _alerts(client, expected, budgets, alerts)
+        verdict.problems += _limits(settings, expected, budgets)
+    finally:
+        client.close()
+    return verdict
+
+
+def _read(settings: ConsoleSettings, topic: str) -> list[Any]:
+    return list(read_topic(settings.kafka.broker, topic))
+
+
+def _differences(name: str, wanted: dict[Any, Any], found: dict[Any, Any]) -> Iterator[str]:
+    keys = [key for key in wanted.keys() | found.keys() if wanted.get(key) != found.get(key)]
+    if keys:
+        shown = "; ".join(
+            f"{key}: {wanted.get(key)} wanted, {found.get(key)} found" for key in sorted(keys)[:_SHOWN]
+        )
+        yield f"{name}: {len(keys)} of {len(wanted)} differ: {shown}"
+
+
+def _rows(client: Any, expected: Expected) -> Iterator[str]:
+    rows = client.query(
+        "SELECT event_id, source_partition, source_offset, input_tokens, output_tokens, cost_usd FROM usage"
+    ).result_rows
+    found = {(row[0], row[1]): tuple(row[2:]) for row in rows}
+    if len(rows) != len(found):
+        yield f"rows: {len(rows)} rows for {len(found)} events"
+    yield from _differences("rows", expected.rows, found)
+
+
+def _totals(client: Any, expected: Expected) -> Iterator[str]:
+    rows = client.query(
+        "SELECT scope, scope_id, period, toUnixTimestamp(period_start), sum(requests), sum(input_tokens), "
+        "sum(output_tokens), sum(cost_usd), sum(unpriced_requests) FROM spend_totals FINAL GROUP BY 1, 2, 3, 4"
+    ).result_rows
+    yield from _differences("totals", expected.totals, {tuple(row[:4]): Total(*row[4:]) for row in rows})
+
+
+def _rejected(client: Any, expected: Expected) -> Iterator[str]:
+    rows = client.query("SELECT source_partition, source_offset, reason FROM rejected").result_rows
+    found = Counter((row[0], row[1]) for row in rows)
+    yield from _differences("rejected", Counter(expected.rejected), found)
+    if not all(row[2] for row in rows):
+        yield "rejected: a record has no reason"
+
+
+def _alerts(
+    client: Any, expected: Expected, budgets: list[dict[str, Any]], alerts: list[dict[str, Any]]
+) -> Iterator[str]:
+    """Each exactly once, on the topic after dropping repeats by id, and in ClickHouse."""
+    by_id = {alert["alert_id"]: alert for alert in alerts}
+    names = Counter(
+        (
+            alert["kind"],
+            alert["budget_id"] or alert["scope_id"],
+            int(datetime.fromisoformat(alert["period_start"]).timestamp()),
+            alert["threshold_pct"],
+        )
+        for alert in by_id.values()
+    )
+    wanted = Counter(expected.alerts(budgets))
+    if names != wanted:
+        yield f"alerts: missing {list(wanted - names)[:_SHOWN]}, too many {list(names - wanted)[:_SHOWN]}"
+    rows = client.query("SELECT alert_id FROM alerts").result_rows
+    yield from _differences("stored alerts", Counter(by_id.keys()), Counter(row[0] for row in rows))
+
+
+def _limits(settings: ConsoleSettings, expected: Expected, budgets: list[dict[str, Any]]) -> Iterator[str]:
+    """The newest record of every budgeted entity says what is left."""
+    newest: dict[str, dict[str, Any]] = {}
+    for message in _read(settings, settings.topics.limits):
+        limits = json.loads(message.value() or b"")
+        key = f"{limits['scope']}:{limits['scope_id']}"
+        version = (limits["budgets_version"], limits["version"])
+        if key not in newest or version >= (newest[key]["budgets_version"], newest[key]["version"]):
+            newest[key] = limits
+    for budget in budgets:
+        told = newest.get(f"{budget['scope']}:{budget['scope_id']}", {"limits": []})["limits"]
+        mine = [limit for limit in told if limit["budget_id"] == budget["budget_id"]]
+        if not mine:
+            yield f"limits: nothing is told about {budget['budget_id']}"
+        for limit in mine:
+            start = int(datetime.fromisoformat(limit["period_start"]).timestamp())
+            nothing = Total(0, 0, 0, Decimal(0), 0)
+            total = expected.totals.get(
+                (budget["scope"], budget["scope_id"], budget["period"], start), nothing
+            )
+            used = (
+                total.cost_usd
+                if budget["unit"] == "usd"
+                else Decimal(total.input_tokens + total.output_tokens)
+            )
+            left = max(Decimal(0), Decimal(budget["limit"]) - used)
+            if (Decimal(limit["used"]), Decimal(limit["left"])) != (used, left):
+                yield f"limits: {budget['budget_id']} says {limit['used']} used, {used} wanted"
+            if limit["exceeded"] != (used >= Decimal(budget["limit"])):
+                yield f"limits: {budget['budget_id']} says exceeded={limit['exceeded']} at {used}"
