@@ -1,6 +1,6 @@
 """What ClickHouse says after a demo: the questions that an analyst would ask, through the views."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -8,7 +8,7 @@ from typing import Any, Self
 
 from clickhouse_connect.driver import Client
 
-from tokentide.schemas import format_usd, pico_from_usd
+from tokentide.schemas import Unit, format_usd, pico_from_usd
 from tokentide.sinks.clients import connect, translated
 from tokentide.sinks.settings import ClickHouseSettings
 
@@ -87,10 +87,7 @@ def read_answers(settings: ClickHouseSettings) -> Answers:
                 by_team=_by(client, "spend_by_team", "team_id"),
                 by_user=_by(client, "spend_by_user", "user_id"),
                 by_model=_by(client, "spend_by_model", "model"),
-                alerts=tuple(
-                    {name: _plain(value) for name, value in zip(alerts.column_names, row, strict=True)}
-                    for row in alerts.result_rows
-                ),
+                alerts=tuple(_alert(alerts.column_names, row) for row in alerts.result_rows),
             )
         finally:
             client.close()
@@ -101,7 +98,13 @@ def _by(client: Client, view: str, column: str) -> dict[str, Spend]:
     return {name: Spend.of(tuple(spend)) for name, *spend in rows}
 
 
-def _plain(value: object) -> object:
-    if isinstance(value, Decimal):
-        return format_usd(pico_from_usd(value)) if value % 1 else f"{value:.0f}"
-    return value.isoformat() if isinstance(value, datetime) else value
+def _alert(names: Sequence[str], row: Sequence[Any]) -> dict[str, Any]:
+    """Return the alert with amounts and times as strings, as on the topic."""
+    alert = dict(zip(names, row, strict=True))
+    for name, value in alert.items():
+        if isinstance(value, Decimal):
+            in_usd = alert["unit"] == Unit.USD
+            alert[name] = format_usd(pico_from_usd(value)) if in_usd else f"{value:.0f}"
+        elif isinstance(value, datetime):
+            alert[name] = value.isoformat()
+    return alert

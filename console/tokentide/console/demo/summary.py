@@ -104,10 +104,22 @@ def _budget_lines(result: DemoResult) -> list[str]:
 
 
 def _alert_table(result: DemoResult) -> Table:
-    table = Table("level", "kind", "of", "message", title="Alerts", title_justify="left")
+    table = Table("level", "alert", "of", "period", title="Alerts", title_justify="left")
+    for heading in ("used", "limit"):
+        table.add_column(heading, justify="right")
     for alert in result.answers.alerts:
-        words = (alert["level"], alert["kind"], f"{alert['scope']} {alert['scope_id']}", alert["message"])
-        table.add_row(*(Text(str(word)) for word in words))
+        reached = f" {alert['threshold_pct']} %" if alert["threshold_pct"] else ""
+        words = (
+            alert["level"],
+            alert["kind"].replace("_", " ") + reached,
+            f"{alert['scope']} {alert['scope_id']}",
+            f"{alert['period']} {alert['period_start'][:10]}",
+        )
+        unit = f" {alert['unit']}" if alert["unit"] else ""
+        amounts = (
+            f"{alert[name]}{unit}" if alert[name] is not None else "-" for name in ("used", "budget_limit")
+        )
+        table.add_row(*(Text(word) for word in words), *amounts)
     return table
 
 
