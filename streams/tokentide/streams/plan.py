@@ -53,19 +53,19 @@ def shape_of(counts: Counts) -> int:
 
 
 def is_coherent(counts: Counts) -> bool:
-    """Whether what is counted inside input and output fits into them, overlaps apart.
+    """Whether what is counted inside something else fits into it, overlaps apart.
 
     The catalogue refuses other counts, for the models that price the details.
     """
+    tokens_in, tokens_out, read, write, write_1h, reasoning = counts[:6]
+    if not any(counts[7:]):
+        return read + write <= tokens_in and write_1h <= write and reasoning <= tokens_out
+    in_audio, out_audio, read_audio, in_image, out_image = counts[7:12]
     return (
-        counts.cache_read_tokens
-        + counts.cache_write_tokens
-        + counts.input_audio_tokens
-        + counts.input_image_tokens
-        - counts.cache_audio_read_tokens
-        <= counts.input_tokens
-        and counts.reasoning_tokens + counts.output_audio_tokens + counts.output_image_tokens
-        <= counts.output_tokens
+        read + write + in_audio + in_image - read_audio <= tokens_in
+        and write_1h <= write
+        and read_audio <= min(read, in_audio)
+        and reasoning + out_audio + out_image <= tokens_out
     )
 
 
@@ -77,14 +77,12 @@ class Plan(NamedTuple):
 
     def parts(self, counts: Counts) -> Parts:
         """Return what the parts of a call with these counts cost."""
-        per_input, per_output, per_read, per_write, per_hour, per_reasoning, per_search, *_ = (
-            self.coefficients
-        )
-        tokens_in, tokens_out, read, write, write_1h, reasoning, searches, *rare = counts
+        per_in, per_out, per_read, per_write, per_1h, per_reasoning, per_search = self.coefficients[:7]
+        tokens_in, tokens_out, read, write, write_1h, reasoning, searches = counts[:7]
         parts = Parts(
-            (tokens_in - read - write) * per_input,
-            read * (per_input + per_read) + write * (per_input + per_write) + write_1h * per_hour,
-            tokens_out * per_output + reasoning * per_reasoning,
+            (tokens_in - read - write) * per_in,
+            read * (per_in + per_read) + write * (per_in + per_write) + write_1h * per_1h,
+            tokens_out * per_out + reasoning * per_reasoning,
             searches * per_search + self.per_call,
         )
         return self._with_rare(parts, counts) if any(counts[7:]) else parts

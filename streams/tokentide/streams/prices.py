@@ -111,8 +111,6 @@ _PRICEABLE = tuple(name for name in Counts._fields if name != "images")
 
 
 _Key = tuple[str, str, PriceContext, date]
-# Shapes up to this one have no rare counts; what an event's model has checked makes their counts coherent.
-_COMMON_SHAPES = 0b1111111
 
 
 class _Rate(NamedTuple):
@@ -167,7 +165,7 @@ class Catalogue:
         if not subject.covers(counts):
             return _UNPRICED
         shape = shape_of(counts)
-        if shape > _COMMON_SHAPES and (counts.audio_seconds or not is_coherent(counts)):
+        if shape and (counts.audio_seconds or not is_coherent(counts)):
             return _direct(_Call(provider, model, context), moment, counts)
         tier = sum(counts.input_tokens > start for start in subject.tiers) if subject.tiers else 0
         place: object = shape << 8 | tier
