@@ -56,10 +56,11 @@ class Fold:
             self.rejected += 1
             self._identities.add_rejected(Place(record.partition, record.offset))
             return
+        # As for the meter, time only goes forward: an id is as old as the newest record before it.
         day = max(record.timestamp_ms // _DAY_MS, self._newest_day.get(record.partition, 0))
         self._newest_day[record.partition] = day
         identity = Identity(event.event_id, record.partition, record.offset)
-        if self._identities.add(identity, record.timestamp_ms):
+        if self._identities.add(identity, day):
             self._count(record.partition, event)
         else:
             self._count_duplicate(identity, day)
@@ -101,8 +102,8 @@ class Fold:
 
     def _count_duplicate(self, identity: Identity, day: int) -> None:
         self.duplicates += 1
-        first_ms = self._identities.first_timestamp_ms(identity)
-        if first_ms is not None and day - first_ms // _DAY_MS > self._rules.dedupe_days:
+        first = self._identities.first_day(identity)
+        if first is not None and day - first > self._rules.dedupe_days:
             self.late_duplicate_count += 1
             if len(self.late_duplicates) < _KEPT_LATE:
                 self.late_duplicates.append(identity.event_id)

@@ -14,7 +14,7 @@ PRAGMA journal_mode = OFF;
 PRAGMA synchronous = OFF;
 PRAGMA locking_mode = EXCLUSIVE;
 PRAGMA cache_size = -65536;
-CREATE TABLE log (event_id TEXT, partition INTEGER, offset INTEGER, timestamp_ms INTEGER,
+CREATE TABLE log (event_id TEXT, partition INTEGER, offset INTEGER, day INTEGER,
     PRIMARY KEY (event_id, partition)) WITHOUT ROWID;
 CREATE TABLE found (event_id TEXT, partition INTEGER, offset INTEGER) STRICT;
 CREATE TABLE rejected (partition INTEGER, offset INTEGER) STRICT;
@@ -56,15 +56,15 @@ class Identities:
     ) -> None:
         self._database.close()
 
-    def add(self, identity: Identity, timestamp_ms: int | None = None) -> bool:
-        """Remember a record of the log; return whether its id is new to its partition."""
-        row = (*identity, timestamp_ms)
+    def add(self, identity: Identity, day: int | None = None) -> bool:
+        """Remember a record of the log and the day it came; return whether its id is new to its partition."""
+        row = (*identity, day)
         return self._database.execute("INSERT OR IGNORE INTO log VALUES (?, ?, ?, ?)", row).rowcount == 1
 
-    def first_timestamp_ms(self, identity: Identity) -> int | None:
-        """Return when the first record of this id in this partition was produced, None when unknown."""
+    def first_day(self, identity: Identity) -> int | None:
+        """Return the day of the first record of this id in this partition, None when unknown."""
         row = self._database.execute(
-            "SELECT timestamp_ms FROM log WHERE event_id = ? AND partition = ?", identity[:2]
+            "SELECT day FROM log WHERE event_id = ? AND partition = ?", identity[:2]
         ).fetchone()
         return None if row is None else row[0]
 

@@ -13,8 +13,8 @@ __all__ = ["FREE_PROVIDERS", "Price", "price_event"]
 
 FREE_PROVIDERS = frozenset({"ollama", "lmstudio", "local"})
 
-# What the catalogue can price, by its name and by ours. It has no unit for images and pages of ours, and it
-# charges a price per request once a call by itself.
+# What the catalogue can price, by its name and by ours. It has no unit for our images, and it charges a price
+# per request once a call by itself.
 _ALWAYS = {"input_tokens": "input_tokens", "output_tokens": "output_tokens"}
 _CACHE = {"cache_read_tokens": "cache_read_tokens", "cache_write_tokens": "cache_write_tokens"}
 _DETAILS = {
@@ -27,10 +27,20 @@ _DETAILS = {
     "output_image_tokens": "output_image_tokens",
     "audio_seconds": "audio_seconds",
     "input_characters": "input_characters",
+    "input_document_pages": "pages",
     "web_searches": "web_searches",
 }
 _NAMES = {**_ALWAYS, **_CACHE, **_DETAILS}
 _PLAIN = {**_ALWAYS, **_CACHE}
+# The rate without which a count costs nothing; all other counts are parts of input and output tokens.
+_RATES = {
+    "input_tokens": "input_mtok",
+    "output_tokens": "output_mtok",
+    "web_searches": "web_searches_kcount",
+    "input_characters": "input_mchars",
+    "input_document_pages": "input_document_kpages",
+    "audio_seconds": "audio_hours",
+}
 _EXACT = Context(prec=60)
 
 
@@ -44,8 +54,8 @@ class Price(NamedTuple):
 def price_event(event: UsageEvent) -> Price:
     """Return the event's price at event time, rounded half-even to a whole pico-USD.
 
-    Counts that the catalogue refuses are priced again without their details (approximate); a model that
-    it does not know is unpriced.
+    Counts that the catalogue refuses are priced again without their details (approximate). Unpriced is a model
+    that it does not know, or lists without a rate for anything that the event reports.
     """
     if event.provider in FREE_PROVIDERS:
         return Price(PriceStatus.FREE, 0)
@@ -56,13 +66,14 @@ def price_event(event: UsageEvent) -> Price:
         context.append(("service_tier", event.service_tier))
     if event.speed:
         context.append(("speed", event.speed))
-    reported = ((name, getattr(event, ours)) for name, ours in _NAMES.items())
+    counts = ((name, getattr(event, ours)) for name, ours in _NAMES.items())
     return _price(
         event.provider,
         event.model,
         event.timestamp.replace(second=0, microsecond=0),
         tuple(context),
-        tuple((name, count) for name, count in reported if count or name in _ALWAYS),
+        tuple((name, count) for name, count in counts if count or name in _ALWAYS),
+        event.images > 0,
     )
 
 
@@ -73,6 +84,7 @@ def _price(
     minute: datetime,
     context: tuple[tuple[str, str], ...],
     counts: tuple[tuple[str, int | Decimal], ...],
+    has_images: bool,
 ) -> Price:
     """Return the price; prices begin and end on whole minutes, so the minute stands for its seconds."""
     plain = tuple((name, count) for name, count in counts if name in _PLAIN)
@@ -90,5 +102,14 @@ def _price(
             break
         except ValueError:
             continue
-        return Price(status, pico_from_usd(answer.total_price))
+        rated = {name for name, rate in _RATES.items() if getattr(answer.model_price, rate) is not None}
+        if answer.model_price.requests_kcount is not None:
+            return Price(status, pico_from_usd(answer.total_price))
+        if not rated and answer.model.id.endswith(":free"):
+            return Price(PriceStatus.FREE, 0)
+        reported = {name for name, count in counts if count and name in _RATES}
+        is_silent = not reported and not has_images
+        if reported & rated or (rated and is_silent):
+            return Price(status, pico_from_usd(answer.total_price))
+        break
     return Price(PriceStatus.UNPRICED, None)

@@ -73,7 +73,7 @@ def sentences(report: AuditReport) -> Iterator[str]:
     else:
         more = report.difference_count - len(_shown(report))
         yield (
-            f"NOT EQUAL: {_count(report.difference_count, 'number')} differ"
+            f"NOT EQUAL: {_count(report.difference_count, 'difference')}"
             + (
                 f", {more:,} more than shown (--json has the first {len(report.differences):,})"
                 if more
