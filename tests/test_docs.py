@@ -153,6 +153,14 @@ def test_every_link_leads_to_a_file_that_is_there(path: Path) -> None:
     assert missing == []
 
 
+def test_the_architecture_names_every_module_of_the_streams() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text()
+
+    modules = {path.name for path in (ROOT / "streams" / "tokentide" / "streams").glob("*.py")}
+
+    assert {name for name in modules if f"[{name}]" not in text} == set()
+
+
 def test_the_table_of_tasks_names_every_document() -> None:
     table = (ROOT / "README.md").read_text().partition("| task | file |")[2]
 
