@@ -20,7 +20,7 @@ _COLOURS = {
     ProgramState.STARTING: "yellow",
     ProgramState.RUNNING: "green",
     ProgramState.WAITING: "red",
-    ProgramState.ENDED: "dim",
+    ProgramState.STOPPED: "dim",
 }
 
 

@@ -16,7 +16,7 @@ class ProgramState(StrEnum):
     STARTING = "starting"
     RUNNING = "running"
     WAITING = "waiting"  # it crashed, and will be started again
-    ENDED = "ended"
+    STOPPED = "stopped"
 
 
 @dataclass(frozen=True)

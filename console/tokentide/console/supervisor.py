@@ -1,5 +1,7 @@
 """Child processes that are started, watched, started again when they crash, and stopped in order."""
 
+import os
+import shutil
 import signal
 import subprocess
 import threading
@@ -48,10 +50,10 @@ class Supervisor:
         child.thread.start()
 
     def wait_ready(self, names: Sequence[str], *, timeout_seconds: float) -> None:
-        """Return when all these programs are ready.
+        """Return when all these programs are ready; also after `kill`, when they are ready again.
 
-        Raises what its exit code says when one ends first: SettingsError for 2, else ServiceUnavailableError, as
-        at the timeout; the text holds what it printed last.
+        When one ends that never was ready, raises what its exit code says: SettingsError for 2, else
+        ServiceUnavailableError, as at the timeout; the text holds what it printed last.
         """
         deadline = time.monotonic() + timeout_seconds
         for name in names:
@@ -69,7 +71,7 @@ class Supervisor:
 
     def kill(self, name: str, number: int = signal.SIGKILL) -> None:
         """Send the program a signal; when it dies of it, it is started again like after any crash."""
-        self._children[name].send(number)
+        self._children[name].strike(number)
 
     def stop(self) -> None:
         """End all programs, the highest stage first; harmless when nothing runs."""
@@ -105,6 +107,7 @@ class _Child:
         self._process: subprocess.Popen[bytes] | None = None
         self._state = ProgramState.STARTING
         self._starts = 0
+        self._was_ready = False
         self._exit_code: int | None = None
         self._problem: str | None = None
 
@@ -118,10 +121,10 @@ class _Child:
         )
 
     def raise_if_crashed(self) -> None:
-        """Raise the error that the end of the program before it was ready amounts to."""
+        """Raise the error that an end amounts to, unless the program was ready before: then it will be again."""
         if self._problem is not None:
             raise ServiceUnavailableError(self._problem)
-        if self._exit_code is None:
+        if self._exit_code is None or self._was_ready:
             return
         words = last_lines(self.program.log_path, 1 if self._exit_code == 2 else 3)
         if self._exit_code == 2:
@@ -135,6 +138,12 @@ class _Child:
         with self._lock:
             if self._process is not None:
                 self._process.send_signal(number)
+
+    def strike(self, number: int) -> None:
+        """Send a signal from outside; the program is not ready any more when it ends it."""
+        if number in (signal.SIGKILL, signal.SIGTERM):
+            self.ready.clear()
+        self.send(number)
 
     def ask_to_stop(self) -> None:
         """Send SIGTERM, and start it no more."""
@@ -163,7 +172,7 @@ class _Child:
             delay = self._backoff.delay(time.monotonic() - started)
             self._change(ProgramState.WAITING)
             self._stopping.wait(delay)
-        self._change(ProgramState.ENDED)
+        self._change(ProgramState.STOPPED)
 
     def _start(self) -> subprocess.Popen[bytes]:
         process = start_tethered(
@@ -184,7 +193,10 @@ class _Child:
     def _follow(self, process: subprocess.Popen[bytes], offset: int) -> None:
         """Return when the process has ended."""
         while process.poll() is None:
-            if self._state is ProgramState.STARTING and self._is_ready(offset):
+            if self._state is ProgramState.RUNNING:
+                _make_room(self.program.log_path)
+            elif self._is_ready(offset):
+                self._was_ready = True
                 self._change(ProgramState.RUNNING)
                 self.ready.set()
             time.sleep(_POLL_SECONDS)
@@ -210,14 +222,18 @@ class _Child:
 
 
 def _make_room(log_path: Path) -> int:
-    """Put a large log aside, one generation; returns the size of the log that goes on."""
+    """Put a large log aside, one generation; returns the size of the log that goes on.
+
+    The program goes on writing to the file that it has open, at its new end: it appends.
+    """
     log_path.parent.mkdir(parents=True, exist_ok=True)
     try:
         size = log_path.stat().st_size
     except FileNotFoundError:
         return 0
     if size > _LARGE_LOG_BYTES:
-        log_path.replace(log_path.with_suffix(".old.log"))
+        shutil.copyfile(log_path, log_path.with_suffix(".old.log"))
+        os.truncate(log_path, 0)
         return 0
     return size
 

@@ -8,6 +8,7 @@ import psutil
 import pytest
 from confluent_kafka import KafkaError, Producer
 from confluent_kafka.admin import AdminClient
+from support.records import Records
 
 from tokentide.console.kafka import KafkaCluster
 from tokentide.schemas.errors import ServiceUnavailableError, SettingsError
@@ -27,13 +28,13 @@ def test_a_topic_is_not_made_by_a_typo(cluster: KafkaCluster) -> None:
     assert "usage.evnets" not in topics
 
 
-def test_a_record_of_four_megabytes_fits(cluster: KafkaCluster, records: type) -> None:
-    records(cluster.bootstrap).create()
+def test_a_record_of_four_megabytes_fits(cluster: KafkaCluster) -> None:
+    Records(cluster.bootstrap).create()
     errors: list[KafkaError | None] = []
     producer = Producer({"bootstrap.servers": cluster.bootstrap, "message.max.bytes": 5_000_000})
 
     producer.produce(
-        records.topic,
+        Records.topic,
         os.urandom(4 * 1024 * 1024),
         on_delivery=lambda error, _message: errors.append(error),
     )
@@ -91,22 +92,22 @@ def test_wrong_use_is_named(tmp_path: Path, nodes: int, ports: list[int] | None,
         KafkaCluster(tmp_path, nodes=nodes, ports=ports).start()
 
 
-def test_records_survive_stop_and_kill_and_new_ports(jars: list[Path], tmp_path: Path, records: type) -> None:
+def test_records_survive_stop_and_kill_and_new_ports(jars: list[Path], tmp_path: Path) -> None:
     data_dir = tmp_path / "a name, with blank and ü"
     with KafkaCluster(data_dir) as cluster:
-        records(cluster.bootstrap).create()
-        acked = records(cluster.bootstrap).produce(1000)
+        Records(cluster.bootstrap).create()
+        acked = Records(cluster.bootstrap).produce(1000)
         first_ports = cluster.bootstrap
     assert len(acked) == 1000
 
     with KafkaCluster(data_dir) as cluster:
         assert cluster.bootstrap != first_ports
-        assert records(cluster.bootstrap).read() == acked
-        acked += records(cluster.bootstrap).produce(1000, first=1000)
+        assert Records(cluster.bootstrap).read() == acked
+        acked += Records(cluster.bootstrap).produce(1000, first=1000)
         cluster.kill(1)
         assert cluster.pids == {}
         cluster.restart(1)
-        found = records(cluster.bootstrap).read()
+        found = Records(cluster.bootstrap).read()
 
     assert len(acked) == 2000
     assert found == acked

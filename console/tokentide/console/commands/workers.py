@@ -29,6 +29,6 @@ def _run(kind: str, broker: str | None, clickhouse: str | None) -> None:
     # The worker reads the environment like every child of `up`; options are only another way to set it.
     os.environ.update(ConsoleSettings.from_env(broker=broker, clickhouse_url=clickhouse).environment())
 
-    from tokentide.console import workers
+    from tokentide.console.workers import run
 
-    workers.run(kind)
+    run(kind)

