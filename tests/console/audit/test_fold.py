@@ -155,7 +155,7 @@ def test_totals_do_not_depend_on_how_partitions_come_together(
 ) -> None:
     logs: dict[int, list[LogRecord]] = {0: [], 1: [], 2: []}
     for partition, event_id, user, model, tokens, requests, at in events:
-        fields = {
+        fields: dict[str, Any] = {
             "user_id": user,
             "model": model,
             "input_tokens": tokens,

@@ -15,8 +15,8 @@ from tokentide.streams.prices import Catalogue, Counts, PriceContext
 SONNET = "claude-sonnet-4-20250514"
 
 
-def price(provider: str, model: str, at: str = "2025-11-03T12:05:30Z", **fields: Any) -> Price:
-    return price_event(UsageEvent.model_validate(_event(provider, model, at, fields), strict=False))
+def price(provider: str, model: str, counts: dict[str, int], at: str = "2025-11-03T12:05:30Z") -> Price:
+    return price_event(UsageEvent.model_validate(_event(provider, model, at, counts), strict=False))
 
 
 def _event(provider: str, model: str, at: str, fields: dict[str, Any]) -> dict[str, Any]:
@@ -76,7 +76,7 @@ def _event(provider: str, model: str, at: str, fields: dict[str, Any]) -> dict[s
 def test_a_price_is_what_the_price_list_says(model: str, counts: dict[str, int], pico_usd: int) -> None:
     provider, _, name = model.partition("/")
 
-    assert price(provider, name, **counts) == (PriceStatus.PRICED, pico_usd)
+    assert price(provider, name, counts) == (PriceStatus.PRICED, pico_usd)
 
 
 @pytest.mark.parametrize(
@@ -94,7 +94,7 @@ def test_a_price_is_what_the_price_list_says(model: str, counts: dict[str, int],
 def test_the_time_of_the_call_decides(model: str, at: str, pico_usd: int) -> None:
     provider, _, name = model.partition("/")
 
-    found = price(provider, name, at, input_tokens=1000, output_tokens=100)
+    found = price(provider, name, {"input_tokens": 1000, "output_tokens": 100}, at)
 
     assert found == (PriceStatus.PRICED, pico_usd)
 
@@ -103,16 +103,16 @@ def test_the_time_of_the_call_decides(model: str, at: str, pico_usd: int) -> Non
 def test_what_the_catalogue_does_not_know_is_unpriced(model: str) -> None:
     provider, _, name = model.partition("/")
 
-    assert price(provider, name, input_tokens=1000) == (PriceStatus.UNPRICED, None)
+    assert price(provider, name, {"input_tokens": 1000}) == (PriceStatus.UNPRICED, None)
 
 
 def test_what_has_no_rate_is_unpriced_and_not_free() -> None:
-    assert price("openai", "gpt-4o", images=1) == (PriceStatus.UNPRICED, None)
+    assert price("openai", "gpt-4o", {"images": 1}) == (PriceStatus.UNPRICED, None)
 
 
 @pytest.mark.parametrize("provider", ["ollama", "lmstudio", "local", "LM Studio"])
 def test_a_model_of_ones_own_is_free(provider: str) -> None:
-    assert price(provider, "whatever", input_tokens=1000) == (PriceStatus.FREE, 0)
+    assert price(provider, "whatever", {"input_tokens": 1000}) == (PriceStatus.FREE, 0)
 
 
 MODELS = [(provider.id, model.id) for provider in providers for model in provider.models]
