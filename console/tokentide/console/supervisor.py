@@ -67,7 +67,8 @@ class Supervisor:
 
     def statuses(self) -> list[ProgramStatus]:
         """Look at all programs, in the order of their launch."""
-        return [child.status() for child in self._children.values()]
+        # A copy: other threads look while this one launches.
+        return [child.status() for child in list(self._children.values())]
 
     def kill(self, name: str, number: int = signal.SIGKILL) -> None:
         """Send the program a signal; when it dies of it, it is started again like after any crash."""
