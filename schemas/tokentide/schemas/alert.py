@@ -1,13 +1,12 @@
 """Alerts, as the topic `usage.alerts` holds them, for every subscriber."""
 
 import hashlib
-from decimal import Decimal
 from enum import StrEnum
 from typing import Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
-from tokentide.schemas.budget import Unit
+from tokentide.schemas.budget import Figure, Unit
 from tokentide.schemas.spend import Period, Scope
 
 __all__ = ["Alert", "AlertKind", "AlertLevel", "alert_id"]
@@ -48,8 +47,8 @@ class Alert(BaseModel):
     budget_revision: int | None = None
     threshold_pct: int | None = None
     unit: Unit | None = Field(default=None, strict=False)
-    limit: Decimal | None = Field(default=None, strict=False)
-    used: Decimal | None = Field(default=None, strict=False, description="USD or tokens, as `unit` says.")
+    limit: Figure | None = None
+    used: Figure | None = Field(default=None, description="USD or tokens, as `unit` says.")
     requests: int | None = Field(default=None, description="For unpriced_model: how many requests so far.")
     message: str
 

@@ -4,12 +4,32 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import Annotated, Literal, Self
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from tokentide.schemas.money import pico_from_usd
+from tokentide.schemas.provider import canonical_provider
 from tokentide.schemas.spend import Period, Scope
 
-__all__ = ["Budget", "BudgetLimit", "Limits", "Unit"]
+__all__ = ["Budget", "BudgetLimit", "Figure", "Limits", "Unit"]
+
+
+def _plain(figure: Decimal) -> str:
+    return f"{figure:f}"
+
+
+Figure = Annotated[
+    Decimal, Field(strict=False), PlainSerializer(_plain, return_type=str, when_used="json-unless-none")
+]
+"""USD or tokens; in JSON a string of digits without an exponent, so that no reader makes a float of it."""
 
 Thresholds = Annotated[
     tuple[Annotated[int, Field(ge=1, le=1000)], ...], Field(strict=False, min_length=1, max_length=20)
@@ -38,10 +58,23 @@ class Budget(BaseModel):
     period: Period = Field(default=Period.MONTH, strict=False)
     unit: Unit = Field(default=Unit.USD, strict=False)
     limit: Annotated[
-        Decimal,
-        Field(strict=False, gt=0, le=10**15, max_digits=28, decimal_places=12, allow_inf_nan=False),
+        Figure,
+        Field(gt=0, le=10**15, max_digits=28, decimal_places=12, allow_inf_nan=False),
     ] = Field(description="USD, or a whole number of tokens (input + output).")
     thresholds: Thresholds = Field(default=(75, 90, 100), description="Percent of the limit.")
+
+    @field_validator("scope_id")
+    @classmethod
+    def _name_like_the_totals(cls, scope_id: str, info: ValidationInfo) -> str:
+        """Totals know a provider by its canonical name only; a budget for another spelling would never bind."""
+        provider, slash, model = scope_id.partition("/")
+        match info.data.get("scope"):
+            case Scope.PROVIDER:
+                return canonical_provider(scope_id)
+            case Scope.MODEL:
+                return f"{canonical_provider(provider)}{slash}{model}"
+            case _:
+                return scope_id
 
     @model_validator(mode="after")
     def _makes_sense(self) -> Self:
@@ -63,9 +96,9 @@ class BudgetLimit(BaseModel):
 
     budget_id: str
     unit: Unit = Field(strict=False)
-    limit: Decimal = Field(strict=False)
-    used: Decimal = Field(strict=False)
-    left: Decimal = Field(strict=False, description="Never below zero.")
+    limit: Figure
+    used: Figure
+    left: Figure = Field(description="Never below zero.")
     exceeded: bool
     period: Period = Field(strict=False)
     period_start: AwareDatetime

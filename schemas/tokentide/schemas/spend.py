@@ -4,11 +4,17 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, WithJsonSchema
 
 __all__ = ["Period", "Scope", "SpendTotal", "SpendUpdate", "period_end", "period_start"]
 
 Whole = Annotated[int, Field(ge=0)]
+Picos = Annotated[
+    int,
+    Field(strict=False, ge=0),
+    PlainSerializer(str, when_used="json"),
+    WithJsonSchema({"type": "string", "pattern": "^[0-9]+$"}, mode="serialization"),
+]
 
 
 class Scope(StrEnum):
@@ -40,7 +46,7 @@ class SpendTotal(BaseModel):
     requests: Whole
     input_tokens: Whole
     output_tokens: Whole
-    cost_pico_usd: Annotated[int, Field(strict=False, ge=0)] = Field(
+    cost_pico_usd: Picos = Field(
         description="Whole 1e-12 USD; a decimal string in JSON, for it can outgrow 64 bits."
     )
     unpriced_requests: Whole = Field(description="Requests of unknown price: their cost is missing here.")

@@ -1,0 +1,22 @@
+"""The tree of errors is small, and drawn as it is."""
+
+import re
+
+from tokentide.schemas import errors
+from tokentide.schemas.errors import TokentideError
+
+
+def test_the_tree_is_drawn_with_every_error() -> None:
+    drawn = set(re.findall(r"── (\w+)", errors.__doc__ or ""))
+
+    assert drawn == set(errors.__all__) - {"TokentideError"}
+    assert drawn == {error.__name__ for error in TokentideError.__subclasses__()}
+
+
+def test_there_are_fewer_than_ten_kinds() -> None:
+    assert len(TokentideError.__subclasses__()) < 10
+
+
+def test_every_error_says_who_raises_it() -> None:
+    for error in TokentideError.__subclasses__():
+        assert (error.__doc__ or "").startswith("Raised ")
