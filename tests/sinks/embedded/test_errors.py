@@ -143,10 +143,10 @@ def test_a_ping_needs_no_password(guarded: "Server", http_type: "type[Http]") ->
 @pytest.mark.parametrize(
     "hostile",
     [
-        "SELECT '" + "\\'" * 900_000,
-        "SELECT " + "$a$ $b$ " * 200_000,
-        "SELECT " + "/*" * 900_000,
-        "SELECT " + "1," * 900_000,
+        "SELECT '" + "\\'" * 120_000,
+        "SELECT " + "$a$ $b$ " * 30_000,
+        "SELECT " + "/*" * 120_000,
+        "SELECT " + "1," * 120_000,
     ],
     ids=["quotes", "heredocs", "comments", "words"],
 )
@@ -161,8 +161,8 @@ def test_a_hostile_statement_does_not_stop_the_others(ann: "Http", hostile: str)
         seconds.append(time.monotonic() - began)
     sender.join()
 
-    assert max(seconds, default=0) < 5
+    assert max(seconds, default=0) < 3
 
 
 def test_a_statement_without_rows_has_a_limit(ann: "Http") -> None:
-    assert ann("SELECT '" + "x" * 3_000_000 + "'").code == 62
+    assert ann("SELECT '" + "x" * 300_000 + "'").code == 62

@@ -50,7 +50,6 @@ READS_A_FILE = [
 REACHES_THE_NETWORK = [
     "SELECT * FROM url('NETWORK', 'CSV', 'a String')",
     "SELECT * FROM (SELECT * FROM url('NETWORK', 'CSV', 'a String'))",
-    "SELECT * FROM urlCluster('default', 'NETWORK', 'CSV', 'a String')",
     "SELECT * FROM s3('NETWORK/bucket/x', 'CSV', 'a String')",
     "SELECT * FROM s3('NETWORK/bucket/x', 'a', 'b', 'CSV', 'a String')",
     "SELECT * FROM gcs('NETWORK/bucket/x', 'CSV', 'a String')",
@@ -73,7 +72,7 @@ WRITES_OUTSIDE = [
     "INSERT INTO FUNCTION file('OUT', 'CSV', 'a Int8') VALUES (1)",
     "INSERT INTO TABLE FUNCTION file('OUT') FORMAT CSV\n1\n",
     "INSERT INTO FUNCTION url('NETWORK', 'CSV', 'a Int8') SELECT 1",
-    "INSERT INTO FUNCTION s3('NETWORK/b/x', 'CSV', 'a Int8') SELECT 1",
+    "INSERT INTO FUNCTION s3('NETWORK/bucket/x', 'CSV', 'a Int8') SELECT 1",
     "BACKUP TABLE held TO File('OUT')",
     "INSERT INTO held FROM INFILE 'SECRET' FORMAT LineAsString",
     "INSERT INTO held SELECT file('SECRET')",

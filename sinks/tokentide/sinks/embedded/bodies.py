@@ -39,9 +39,11 @@ class _Zlib:
         self._frame = zlib.decompressobj(wbits=wbits)
 
     def pieces(self, data: bytes) -> Iterator[bytes]:
-        while data:
-            yield self._frame.decompress(data, PIECE_BYTES)
+        piece = b"first"
+        while piece and not self._frame.eof:
+            piece = self._frame.decompress(data, PIECE_BYTES)
             data = self._frame.unconsumed_tail
+            yield piece
 
     @property
     def rest(self) -> bytes | None:

@@ -28,7 +28,10 @@ __all__ = ["Engine", "Outcome", "Session"]
 _SETTING_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _STREAMED_STATEMENTS = frozenset({"SELECT", "WITH", "FROM"})
 _FORMATTER = re.compile(r"(?:: )?In scope SELECT formatQuerySingleLine.*(?= \(\w+\)$)", re.DOTALL)
+_TOTALS = re.compile(rb"\bwith\s+totals\b", re.IGNORECASE)
 _UNPARSED = "UNKNOWN"
+# Room for a whole statement as a literal, with every byte escaped.
+_KEEPER_OPTIONS = "&max_query_size=1048576"
 
 
 @dataclass(frozen=True)
@@ -60,21 +63,22 @@ class Engine:
     def __init__(self, path: Path) -> None:
         try:
             self._url = f"{path}?config-file={write_configuration(path / 'server')}"
-            self._keeper: Any = cast(Any, chdb._chdb).connect(self._url)
+            identity = _put_aside_default(path / "metadata")
+            self._keeper: Any = cast(Any, chdb._chdb).connect(self._url + _KEEPER_OPTIONS)
         except (RuntimeError, OSError) as error:
             raise SettingsError(f"cannot open {path} as a ClickHouse data path: {error}") from error
         self._keeper_lock = threading.Lock()
-        self._make_default_atomic()
+        self._make_default_atomic(identity)
         facts = self._keeper.query("SELECT version(), timezone(), hostName()", "TabSeparated").bytes()
         self.version, self.timezone, self.name = facts.decode().rstrip("\n").split("\t")
 
-    def _make_default_atomic(self) -> None:
+    def _make_default_atomic(self, identity: str | None) -> None:
         """Mount `default` as the Atomic database it is on disk: chDB lays the file system over it."""
         self._keeper.query("DETACH DATABASE default SETTINGS check_table_dependencies = 0")
-        try:
-            self._keeper.query("ATTACH DATABASE default")
-        except RuntimeError:
+        if identity is None:
             self._keeper.query("CREATE DATABASE default ENGINE = Atomic")
+        else:
+            self._keeper.query(f"ATTACH DATABASE default UUID '{identity}' ENGINE = Atomic")
 
     def close(self) -> None:
         """Close the engine; it stops when the last statement has ended."""
@@ -112,7 +116,7 @@ class Engine:
         Closing the iterator cancels the statement.
         """
         can_stream = is_streamed(format_name) and statement.first in _STREAMED_STATEMENTS
-        if not can_stream or "TOTALS" in statement.keywords:
+        if not can_stream or _TOTALS.search(statement.sql):
             yield self.run(statement, format_name, session)
             return
         is_empty = True
@@ -202,6 +206,22 @@ class Engine:
             connection.query(sql, "TabSeparated")
         except RuntimeError as error:
             raise self._fault(error) from error
+
+
+def _put_aside_default(metadata: Path) -> str | None:
+    """Return the UUID of the database `default` of an earlier start, None before the first.
+
+    Its file must not be there when the engine starts: with it, chDB's own `default` takes the UUID, and loses it
+    when it is detached. Mounting the database by its UUID writes the file again.
+    """
+    file, aside = metadata / "default.sql", metadata / "default.sql.aside"
+    if file.exists():
+        file.replace(aside)
+    if not aside.exists():
+        return None
+    (metadata / "default.sql.tmp").unlink(missing_ok=True)
+    found = re.search(r"UUID '([0-9a-f-]{36})'", aside.read_text())
+    return found[1] if found else None
 
 
 def _quote(text: str, mark: str = "'") -> str:

@@ -67,9 +67,11 @@ _FIXED = {
     "rename_files_after_processing": "",
 }
 
+# An asynchronous insert is held in memory whole, and merged with others: its rows then share their limits.
 _USERS = """<clickhouse>
   <profiles>
     <default>
+      <async_insert>0</async_insert>
 {values}
       <constraints>
 {constraints}

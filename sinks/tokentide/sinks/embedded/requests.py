@@ -13,8 +13,9 @@ from tokentide.sinks.embedded.statement import InlineData, Statement, find_inlin
 
 __all__ = ["Parameters", "Rows", "read_form", "read_statement"]
 
-# ClickHouse takes 256 KiB unless told otherwise.
-_MAX_STATEMENT_BYTES = 2 * 1024 * 1024
+# As in ClickHouse.
+_MAX_STATEMENT_BYTES = 256 * 1024
+_MAX_FORM_BYTES = 16 * 1024 * 1024
 _FIRST_LOOK_BYTES = 64 * 1024
 # Parameters of the HTTP interface itself; everything else is a setting.
 _TRANSPORT = frozenset(
@@ -116,7 +117,7 @@ def read_statement(query: bytes, body: Iterator[bytes]) -> Statement | Rows:
         data = find_inline_data(text)
         # A word that touches the end of what is read may go on in the next piece.
         if data is not None and data.start + 2 < len(text):
-            return _rows(text, data, body)
+            return Rows(data, chain((text[data.start :],), body))
         if len(text) > _MAX_STATEMENT_BYTES:
             message = (
                 f"Max query size exceeded: a statement without rows may have {_MAX_STATEMENT_BYTES} bytes"
@@ -125,14 +126,10 @@ def read_statement(query: bytes, body: Iterator[bytes]) -> Statement | Rows:
         look = 2 * len(text)
     data = find_inline_data(text)
     if data is not None:
-        return _rows(text, data, body)
+        return Rows(data, chain((text[data.start :],), body))
     if not text.strip():
         raise Fault.new(62, "SYNTAX_ERROR", "Syntax error: Empty query")
     return Statement(text)
-
-
-def _rows(text: bytes, data: InlineData, body: Iterator[bytes]) -> Rows:
-    return Rows(data, chain((text[data.start :],), body))
 
 
 def read_form(content_type: str, body: RequestBody) -> dict[str, str]:
@@ -142,8 +139,8 @@ def read_form(content_type: str, body: RequestBody) -> dict[str, str]:
     text = b""
     for piece in body.pieces():
         text += piece
-        if len(text) > _MAX_STATEMENT_BYTES:
-            raise Fault.new(62, "SYNTAX_ERROR", f"A form may have {_MAX_STATEMENT_BYTES} bytes")
+        if len(text) > _MAX_FORM_BYTES:
+            raise Fault.new(62, "SYNTAX_ERROR", f"A form may have {_MAX_FORM_BYTES} bytes")
     for part in (b"\r\n" + text).split(b"\r\n--" + boundary)[1:-1]:
         head, _, value = part.partition(b"\r\n\r\n")
         described = dict(

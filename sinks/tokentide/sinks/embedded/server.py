@@ -123,7 +123,7 @@ def serve(
 
     `user` may read and write, `reader_user` may only read (without a password everybody on this host may read as it). Without `user` everybody may write, so then `host` must be a loopback address. Port 0 takes a
     free one. When it serves, it prints `ready http://HOST:PORT`. At the end it waits `grace_seconds` for
-    running statements, cancels those that are left, and waits as long again.
+    running statements, then cancels those that are left and cuts off clients that hold theirs up.
 
     Blocks; must be called in the main thread of a process that does not use chDB. A taken path, a taken port
     or an open door is a SettingsError.
@@ -169,7 +169,9 @@ def _finish(server: HttpServer, grace_seconds: float) -> None:
     server.statements.close()
     if not server.statements.wait_for_none(grace_seconds):
         server.engine.cancel_all()
-        # A client that does not read its answer, or does not send the rest of its rows, holds up its statement.
-        server.cut_connections()
-        server.statements.wait_for_none(grace_seconds)
+        # Time to answer that it was cancelled. A client that does not read its answer, or does not send the
+        # rest of its rows, holds up its statement all the same.
+        if not server.statements.wait_for_none(1.0):
+            server.cut_connections()
+            server.statements.wait_for_none(grace_seconds)
     server.engine.close()

@@ -149,7 +149,7 @@ class Statement:
     @property
     def first(self) -> str:
         """The first keyword, looking through opening brackets; empty for an empty statement."""
-        return next((token.keyword for token in self.tokens if token.keyword != "("), "")
+        return next((token.keyword for token in _tokens(self.sql) if token.keyword != "("), "")
 
     @property
     def output_format(self) -> str | None:
