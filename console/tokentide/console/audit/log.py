@@ -12,7 +12,6 @@ from tokentide.schemas import DataLossError, KafkaSettings, ServiceUnavailableEr
 __all__ = ["LogRecord", "Span", "TopicLog"]
 
 _ANSWER_SECONDS = 15.0
-_SILENCE_SECONDS = 30.0
 _BATCH = 2_000
 _BATCH_SECONDS = 0.05
 
@@ -43,9 +42,11 @@ class TopicLog:
     ServiceUnavailableError when Kafka does not answer.
     """
 
-    def __init__(self, kafka: KafkaSettings, topic: str) -> None:
+    def __init__(self, kafka: KafkaSettings, topic: str, *, silence_seconds: float = 30.0) -> None:
+        """`silence_seconds`: how long Kafka may send nothing while records are missing."""
         self._kafka = kafka
         self._topic = topic
+        self._silence_seconds = silence_seconds
         self._consumer = Consumer(
             {
                 **kafka.librdkafka(),
@@ -88,27 +89,29 @@ class TopicLog:
         while unread:
             # Waits for a whole batch: near the end of the log there is none, so it must not wait for long.
             messages = self._consumer.consume(_BATCH, _BATCH_SECONDS)
-            if messages:
-                heard = time.monotonic()
-            elif time.monotonic() - heard > _SILENCE_SECONDS:
-                raise self._silent(f"sent nothing for {_SILENCE_SECONDS:g} s")
+            is_silent = True
             for message in messages:
                 partition, offset = _place(message)
+                error = message.error()
+                if error is not None and error.code() != KafkaError._PARTITION_EOF:
+                    self._check(error)
+                    continue
                 if partition not in unread:
                     continue
-                error = message.error()
-                if error is not None:
-                    self._check(error)
-                elif offset < unread[partition].end:
+                is_silent = False
+                if error is None and offset < unread[partition].end:
                     yield LogRecord(partition, offset, message.timestamp()[1], message.key(), message.value())
+                # The last record, or the end where compaction has removed the last ones.
                 if offset + 1 >= unread[partition].end:
                     del unread[partition]
                     self._consumer.pause([TopicPartition(self._topic, partition)])
+            if not is_silent:
+                heard = time.monotonic()
+            elif time.monotonic() - heard > self._silence_seconds:
+                raise self._silent(f"sent nothing for {self._silence_seconds:g} s")
         self._consumer.unassign()
 
     def _check(self, error: KafkaError) -> None:
-        if error.code() == KafkaError._PARTITION_EOF:
-            return
         if error.code() in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):
             raise DataLossError(
                 f"retention removed records of {self._topic} while they were read; run the audit again"
