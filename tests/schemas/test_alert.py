@@ -10,7 +10,10 @@ from tokentide.schemas import AlertKind, alert_id
 def test_the_id_is_pinned() -> None:
     """Subscribers drop repeats by it, also across an upgrade."""
     assert alert_id(AlertKind.THRESHOLD, "team-07@1", 1_793_491_200, 75) == "2b240d41000e1530ef0850676a58793c"
-    assert alert_id(AlertKind.UNPRICED_MODEL, "openai/x", 1_793_491_200, None) == "5d4f9d45ab89f4ed8f34b3de0851f16b"
+    assert (
+        alert_id(AlertKind.UNPRICED_MODEL, "openai/x", 1_793_491_200, None)
+        == "5d4f9d45ab89f4ed8f34b3de0851f16b"
+    )
 
 
 def test_alerts_that_differ_in_anything_have_different_ids() -> None:

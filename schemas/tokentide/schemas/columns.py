@@ -77,5 +77,8 @@ def read_chunk(value: bytes, columns: list[str] | None = None) -> pa.Table:
     """
     included = None if columns is None else [PRICED_SCHEMA.get_field_index(name) for name in columns]
     options = pa.ipc.IpcReadOptions(included_fields=included, use_threads=False)
-    with pa.ipc.open_stream(value, options=options) as reader:
-        return reader.read_all()
+    try:
+        with pa.ipc.open_stream(value, options=options) as reader:
+            return reader.read_all()
+    except OSError as error:  # a stream that is cut off, says pyarrow, is a problem of the disk
+        raise pa.ArrowInvalid(str(error)) from None
