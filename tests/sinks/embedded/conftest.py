@@ -10,7 +10,7 @@ from urllib.parse import urlencode
 import pytest
 
 if TYPE_CHECKING:
-    from tests.sinks.conftest import Server
+    from sinks.conftest import Server
 
 
 @dataclass(frozen=True)

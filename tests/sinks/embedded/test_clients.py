@@ -18,8 +18,8 @@ from clickhouse_connect.driver import Client
 from clickhouse_connect.driver.exceptions import DatabaseError
 
 if TYPE_CHECKING:
-    from tests.sinks.conftest import Server
-    from tests.sinks.embedded.conftest import Http
+    from sinks.conftest import Server
+    from sinks.embedded.conftest import Http
 
 DEFINITION = """CREATE OR REPLACE TABLE bills (
     at DateTime64(9, 'UTC'), who String, cost Decimal(38, 12), tokens UInt64, tags Map(String, String)

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from tests.sinks.conftest import Server
-    from tests.sinks.embedded.conftest import Http
+    from sinks.conftest import Server
+    from sinks.embedded.conftest import Http
 
 
 @pytest.mark.parametrize(

@@ -17,8 +17,8 @@ import psutil
 import pytest
 
 if TYPE_CHECKING:
-    from tests.sinks.conftest import Server
-    from tests.sinks.embedded.conftest import Http
+    from sinks.conftest import Server
+    from sinks.embedded.conftest import Http
 
 Start = Callable[..., "Server"]
 

@@ -10,8 +10,8 @@ import pyarrow as pa
 import pytest
 
 if TYPE_CHECKING:
-    from tests.sinks.conftest import Server
-    from tests.sinks.embedded.conftest import Http
+    from sinks.conftest import Server
+    from sinks.embedded.conftest import Http
 
 MEBIBYTE = 1024 * 1024
 

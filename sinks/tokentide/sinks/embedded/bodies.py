@@ -67,6 +67,7 @@ class _Lz4:
 class _Zstd:
     def __init__(self) -> None:
         self._frame = zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW_BYTES).decompressobj()
+        self._behind = b""
 
     def pieces(self, data: bytes) -> Iterator[bytes]:
         # It has no limit of its own; a block has at most 128 KiB, and the smallest takes 4 bytes.
@@ -75,8 +76,6 @@ class _Zstd:
                 self._behind = data[start:]
                 return
             yield self._frame.decompress(data[start : start + _ZSTD_STEP_BYTES])
-
-    _behind = b""
 
     @property
     def rest(self) -> bytes | None:

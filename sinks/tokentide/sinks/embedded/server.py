@@ -121,9 +121,10 @@ def serve(
 ) -> None:
     """Serve the ClickHouse data in `path` over HTTP until SIGTERM or SIGINT.
 
-    `user` may read and write, `reader_user` may only read (without a password everybody on this host may read as it). Without `user` everybody may write, so then `host` must be a loopback address. Port 0 takes a
-    free one. When it serves, it prints `ready http://HOST:PORT`. At the end it waits `grace_seconds` for
-    running statements, then cancels those that are left and cuts off clients that hold theirs up.
+    `user` may read and write, `reader_user` may only read (without a password everybody on this host may read
+    as it). Without `user` everybody may write, so then `host` must be a loopback address. Port 0 takes a free
+    one. When it serves, it prints `ready http://HOST:PORT`. At the end it waits `grace_seconds` for running
+    statements, then cancels those that are left, and cuts off the clients that hold theirs up.
 
     Blocks; must be called in the main thread of a process that does not use chDB. A taken path, a taken port
     or an open door is a SettingsError.

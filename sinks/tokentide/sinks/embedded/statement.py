@@ -107,21 +107,26 @@ def find_inline_data(sql: bytes) -> InlineData | None:
     directly after `VALUES`.
     """
     depth = 0
-    previous: Token | None = None
+    previous, head_end = "", 0
     for token in _tokens(sql):
-        word = token.keyword
-        if previous is None and word != "INSERT":
+        # What stands behind these is the name of a table, whatever it spells.
+        word = (
+            ""
+            if previous in ("INTO", "TABLE", "FUNCTION", ".") and token.keyword != "TABLE"
+            else token.keyword
+        )
+        if not previous and word != "INSERT":
             return None
-        if depth == 0 and previous is not None and previous.keyword not in ("INTO", "TABLE", "FUNCTION", "."):
-            if previous.keyword == "FORMAT" and token.kind == "word":
-                head = sql[: sql.rindex(previous.value, 0, token.end - len(token.value))]
-                return InlineData(head, token.identifier, _after_format(sql, token.end))
+        if depth == 0:
+            if previous == "FORMAT" and token.kind == "word":
+                return InlineData(sql[:head_end], token.identifier, _after_format(sql, token.end))
             if word == "VALUES":
                 return InlineData(sql[: token.end - len(token.value)], "Values", token.end)
             if word in ("SELECT", "WITH", "INFILE", ";"):
                 return None
+        head_end = token.end - len(token.value)
         depth += {"(": 1, ")": -1}.get(word, 0)
-        previous = token
+        previous = word or "name"
     return None
 
 
