@@ -61,6 +61,7 @@ def demo(
         try_next,
     )
     from tokentide.console.interrupt import interruptible
+    from tokentide.console.kafka.jars import ensure_jars
     from tokentide.console.trace import parse_rate, trace_options
 
     plan = DemoPlan(
@@ -75,6 +76,8 @@ def demo(
         with interruptible() as interrupted, Workspace(view.warn) as workspace:
             stack = _stack(workspace.path, meters, sinks, view)
             try:
+                # Here rather than in the child: the bar is seen, and so is the way out without a network.
+                ensure_jars(progress=view.is_live)
                 with view:
                     result = run_demo(plan, stack, workspace.path, view)
                 workspace.is_evidence = not result.audit.equal

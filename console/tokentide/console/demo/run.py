@@ -99,11 +99,13 @@ def prepare(plan: DemoPlan, directory: Path, view: DemoView) -> tuple[Path, Trac
         view.say("Generating a trace with the distribution of the Azure LLM inference trace 2023.")
         trace = directory / "generated.csv"
         generate_trace(trace)
+    else:
+        view.say(f"Reading {trace}.")
     return trace, survey(read_trace(trace, plan.options))
 
 
 def _start(stack: Stack, known: TraceSurvey, view: DemoView) -> None:
-    view.say("Starting Kafka and ClickHouse; the very first start loads Kafka (54 MB).")
+    view.say("Starting Kafka and ClickHouse.")
     stack.start_servers()
     view.say(f"Setting {len(known.budgets)} budgets, starting the workers.")
     for budget in known.budgets:

@@ -77,9 +77,9 @@ def try_next(broker: str, clickhouse_url: str, *, is_kept: bool) -> list[str]:
         ]
     return [
         "Try next:",
-        "  tokentide demo --keep        the same, left running for your own questions in SQL",
-        "  tokentide up                 a pipeline that keeps its data, for the events of your services",
-        "  tokentide replay --help      your own trace, at any rate",
+        "  tokentide demo --keep           the same, left running for your own questions in SQL",
+        "  tokentide up                    a pipeline that keeps its data, for the events of your services",
+        "  tokentide replay --trace FILE   your own trace into it, at any rate",
     ]
 
 

@@ -47,6 +47,11 @@ class DemoView:
             else None
         )
 
+    @property
+    def is_live(self) -> bool:
+        """Whether there is a terminal to draw on."""
+        return self._live is not None
+
     def say(self, words: str) -> None:
         """Say what happens now: a line, and the last line of the table."""
         self._words = words
