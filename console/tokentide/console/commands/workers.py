@@ -24,11 +24,12 @@ def sink(broker: Broker = None, clickhouse: ClickHouse = None) -> None:
 def _run(kind: str, broker: str | None, clickhouse: str | None) -> None:
     import os
 
+    from tokentide.console.broker import reach
     from tokentide.console.settings import ConsoleSettings
-
-    # The worker reads the environment like every child of `up`; options are only another way to set it.
-    os.environ.update(ConsoleSettings.from_env(broker=broker, clickhouse_url=clickhouse).environment())
-
     from tokentide.console.workers import run
 
+    settings = ConsoleSettings.from_env(broker=broker, clickhouse_url=clickhouse)
+    # The worker reads the environment like every child of `up`; options are only another way to set it.
+    os.environ.update(settings.environment())
+    reach(settings.kafka)
     run(kind)

@@ -109,7 +109,7 @@ def _stamp(path: Path, sha256: str) -> list[object] | None:
     """What the marker says about a jar that nobody touched after its verification; None for no file."""
     try:
         status = path.stat()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     return [sha256, status.st_size, status.st_mtime_ns]
 
@@ -117,7 +117,7 @@ def _stamp(path: Path, sha256: str) -> list[object] | None:
 def _read_marker(directory: Path) -> Mapping[str, object]:
     try:
         marker = json.loads((directory / _MARKER).read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
+    except (FileNotFoundError, NotADirectoryError, ValueError):
         return {}
     return marker if isinstance(marker, dict) else {}
 

@@ -28,7 +28,10 @@ def main() -> None:
         watched = os.getpid()
         if os.fork() == 0:
             watch(watched)
-    os.execv(command[0], command)
+    try:
+        os.execv(command[0], command)
+    except OSError as error:
+        sys.exit(f"{command[0]} cannot be started: {error.strerror}")
 
 
 def watch(program: int) -> None:
