@@ -157,10 +157,13 @@ _inner_counts = operator.attrgetter(*dict.fromkeys(name for smaller, _ in CONTAI
 
 
 def _counts_agree(event: Any) -> bool:
-    return all(
-        sum(getattr(event, name) for name in smaller) <= getattr(event, larger)
-        for smaller, larger in CONTAINED
-    )
+    for smaller, larger in CONTAINED:
+        inside = 0
+        for name in smaller:
+            inside += getattr(event, name)
+        if inside > getattr(event, larger):
+            return False
+    return True
 
 
 def _is_sure_metadata(raw: bytes) -> bool:

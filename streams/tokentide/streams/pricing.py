@@ -1,7 +1,9 @@
 """Validate, dedupe, price: what the agent `pricing` does to one chunk, as a function of values."""
 
+import gc
 import operator
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -35,6 +37,19 @@ class Priced:
     duplicates: int
 
 
+@contextmanager
+def _garbage_kept() -> Iterator[None]:
+    """Stop the cyclic collector: a chunk makes no cycles, and the search takes a quarter of its time."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+@_garbage_kept()
 def price_chunk(
     chunk: Chunk, seen: SeenIds, catalogue: Catalogue, now: datetime, max_future_seconds: int
 ) -> Priced:
