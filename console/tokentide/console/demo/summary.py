@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from decimal import Decimal
 
 from rich.console import Console
 from rich.table import Table
@@ -115,12 +116,13 @@ def _alert_table(result: DemoResult) -> Table:
             f"{alert['scope']} {alert['scope_id']}",
             f"{alert['period']} {alert['period_start'][:10]}",
         )
-        unit = f" {alert['unit']}" if alert["unit"] else ""
-        amounts = (
-            f"{alert[name]}{unit}" if alert[name] is not None else "-" for name in ("used", "budget_limit")
-        )
+        amounts = (_amount(alert[name], alert["unit"]) for name in ("used", "budget_limit"))
         table.add_row(*(Text(word) for word in words), *amounts)
     return table
+
+
+def _amount(number: str | None, unit: str | None) -> str:
+    return "-" if number is None else f"{Decimal(number):,f} {unit}"
 
 
 def _money(spend: Spend) -> str:
