@@ -116,8 +116,8 @@ class Stack:
         ServiceUnavailableError when a part does not come up.
         """
         self.start_servers()
-        self.start_workers()
         try:
+            self.start_workers()
             self.wait_ready()
         except BaseException:
             self.stop()

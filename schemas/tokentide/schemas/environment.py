@@ -1,5 +1,6 @@
 """Reading settings from environment variables, with all problems reported at once."""
 
+import math
 import os
 from collections.abc import Mapping
 
@@ -40,8 +41,11 @@ class Environment:
         except ValueError:
             self._problems.append(f"{name}={text!r} is not a {'whole ' if kind is int else ''}number")
             return default
-        if not value >= least:
-            self._problems.append(f"{name}={text!r} must be at least {least}")
+        if not math.isfinite(value):
+            self._problems.append(f"{name}={text!r} is not a finite number")
+            return default
+        if value < least:
+            self._problems.append(f"{name}={text!r} must be at least {least:g}")
             return default
         return value
 

@@ -13,12 +13,12 @@ _CHECK_SECONDS = 0.5
 
 
 def run(data_dir: Path, port: int, nodes: int = 1) -> None:
-    """Serve on the ports `port`, `port` + 1 ... until SIGINT or SIGTERM; prints `ready <bootstrap>` first.
+    """Serve on the ports `port`, `port` + 1 ... until SIGINT, SIGTERM or SIGHUP; prints `ready <bootstrap>` first.
 
     To be called in the main thread. Raises what `KafkaCluster.start` raises, and `ServiceUnavailableError`
     when a node ends by itself; nothing is left running in any case.
     """
-    stop_signals = (signal.SIGINT, signal.SIGTERM)
+    stop_signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     previous = {number: signal.signal(number, signal.default_int_handler) for number in stop_signals}
     cluster = KafkaCluster(
         data_dir, nodes=nodes, ports=range(port, port + nodes), progress=sys.stderr.isatty()
