@@ -299,6 +299,8 @@ class Stage:
                 self.flush(self.chance.random())
             elif draw < 0.7:
                 self.recover()
+            elif draw < 0.8:
+                self.changelog += self.state.rewrites(self.chance.randrange(3))
         self.flush(1.0)
 
     def _publish(self, limits: Limits) -> None:

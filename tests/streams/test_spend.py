@@ -116,6 +116,8 @@ class Pipeline:
                 self.flush(self.chance.random())
             elif draw < 0.6:
                 self.crash()
+            elif draw < 0.7:
+                self.changelog += self.state.rewrites(self.chance.randrange(4))
         self.flush(1.0)
 
 
@@ -222,6 +224,19 @@ def test_a_cut_off_flush_publishes_nothing_until_all_totals_are_level() -> None:
     assert [total.requests for total in user.totals] == [2, 2, 2]
     # Ann's totals were published before they were remembered, so they need not be said again.
     assert "user:ann" not in [key for key, _ in changes.spend]
+
+
+def test_every_record_is_written_again_in_turn() -> None:
+    state = SpendState(0)
+    state.apply(rows_of([(0, START, "ann", "red", 1, 1), (1, START, "bob", None, 1, 1)]), 1, 1)
+    assert state.rewrites(100) == [], "what is not published yet must not be remembered"
+    changes = state.take_changes()
+    assert changes is not None
+    everything = [record for record in changes.changelog if record[0] != FENCE_KEY]
+
+    first, second = state.rewrites(3), state.rewrites(3)
+
+    assert sorted(first + second) == sorted(everything)
 
 
 def test_money_beyond_64_bits_is_kept_whole() -> None:

@@ -63,6 +63,7 @@ class BudgetState:
         self._amended: dict[str, set[Cell]] = {}
         self._reviewed: set[str] = set()
         self.position: int | None = None
+        self._to_rewrite: list[str] = []
         self._has_moved = False
 
     def __len__(self) -> int:
@@ -137,6 +138,16 @@ class BudgetState:
             changelog.append((POSITION_KEY, b"%d" % moved))
         self._amended, self._reviewed, self._has_moved = {}, set(), False
         return BudgetChanges(alerts, limits, changelog, moved)
+
+    def rewrites(self, count: int) -> list[tuple[bytes, bytes]]:
+        """Return up to so many records for the changelog once more; call after call all of them, in turn.
+
+        Entities that changed and were not taken yet are left out: what is remembered must have been published.
+        """
+        if not self._to_rewrite:
+            self._to_rewrite = list(self._entities)
+        chosen, self._to_rewrite = self._to_rewrite[:count], self._to_rewrite[count:]
+        return [(key.encode(), self._entities[key].record()) for key in chosen if key not in self._amended]
 
     def _alerts(
         self, key: str, scope: Scope, scope_id: str, entity: Entity, budgets: list[Budget], now: datetime

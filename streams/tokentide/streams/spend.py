@@ -79,6 +79,7 @@ class SpendState:
         self._months: dict[tuple[str, str, int], _Total] = {}
         self._versions: dict[_Entity, int] = {}
         self._dirty: dict[_Entity, set[int]] = {}
+        self._to_rewrite: list[tuple[str, str, int]] = []
         self._has_moved = False
 
     def __len__(self) -> int:
@@ -156,6 +157,22 @@ class SpendState:
         self._dirty = {}
         self._has_moved = False
         return SpendChanges(spend, changelog, self.priced)
+
+    def rewrites(self, count: int) -> list[tuple[bytes, bytes]]:
+        """Return up to so many records for the changelog once more; call after call all of them, in turn.
+
+        Records that changed and were not taken yet are left out: what is remembered must have been published.
+        """
+        if self.is_catching_up:
+            return []
+        if not self._to_rewrite:
+            self._to_rewrite = list(self._days)
+        chosen, self._to_rewrite = self._to_rewrite[:count], self._to_rewrite[count:]
+        return [
+            (f"{entity_key(scope, scope_id)}|{_date(start)}".encode(), self._record(scope, scope_id, start))
+            for scope, scope_id, start in chosen
+            if (scope, scope_id) not in self._dirty
+        ]
 
     def _is_counted(self, scope: str, scope_id: str, hour: int, offset: int) -> bool:
         day = self._days.get((scope, scope_id, _day(hour)))

@@ -12,6 +12,7 @@ from tokentide.streams.budgets import BudgetState
 from tokentide.streams.log import Log
 from tokentide.streams.outbox import Outbox
 from tokentide.streams.partition import entity_key, entity_partition
+from tokentide.streams.rewriting import Rewriting
 
 __all__ = ["BudgetStage"]
 
@@ -50,6 +51,7 @@ class BudgetStage:
         self._monotonic = monotonic
         self._index = BudgetIndex()
         self._states: dict[int, BudgetState] = {}
+        self._rewriting: dict[int, Rewriting] = {}
         self._limits_due = monotonic() + _LIMITS_SECONDS
 
     def apply_budget(self, record: Record) -> None:
@@ -61,6 +63,7 @@ class BudgetStage:
         """Read the entities back from the changelog."""
         state, stale = await asyncio.to_thread(self._recover, partition)
         self._states[partition] = state
+        self._rewriting[partition] = Rewriting(clock=self._monotonic)
         for key in {*stale, *self._index.entities()}:
             self._review(key)
         return state.position
@@ -77,11 +80,16 @@ class BudgetStage:
                 state.apply(record.value, record.offset)
 
     async def flush(self) -> Mapping[int, int]:
-        """Publish alerts and limits, then remember them with the totals they rest on."""
+        """Publish alerts and limits, then remember them with the totals they rest on; and others once more."""
         if self._monotonic() >= self._limits_due:
             self._limits_due = self._monotonic() + _LIMITS_SECONDS
             for key in self._index.entities():
                 self._review(key)
+        records = [
+            (partition, *record)
+            for partition, state in self._states.items()
+            for record in state.rewrites(self._rewriting[partition].due(len(state)))
+        ]
         changes = {
             partition: changed
             for partition, state in self._states.items()
@@ -96,11 +104,11 @@ class BudgetStage:
                 value = limits.model_dump_json().encode()
                 name = entity_key(limits.scope, limits.scope_id).encode()
                 published.send(self._topics.limits, value, key=name, partition=partition)
+            records += [(partition, *record) for record in changed.changelog]
         await published.delivered()
         remembered = self._outbox.group()
-        for partition, changed in changes.items():
-            for place, record in changed.changelog:
-                remembered.send(self._changelog, record, key=place, partition=partition)
+        for partition, place, content in records:
+            remembered.send(self._changelog, content, key=place, partition=partition)
         await remembered.delivered()
         return {
             partition: changed.position

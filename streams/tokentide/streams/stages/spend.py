@@ -11,6 +11,7 @@ from tokentide.streams.coverage import coverage
 from tokentide.streams.log import Log
 from tokentide.streams.outbox import Outbox
 from tokentide.streams.partition import entity_partition
+from tokentide.streams.rewriting import Rewriting
 from tokentide.streams.rows import read_rows
 from tokentide.streams.spend import SpendState
 
@@ -41,12 +42,14 @@ class SpendStage:
         self._log = log
         self._clock = clock
         self._states: dict[int, SpendState] = {}
+        self._rewriting: dict[int, Rewriting] = {}
         self._gaps: dict[int, float] = {}
 
     async def open(self, partition: int) -> int | None:
         """Read the totals back from the changelog."""
         state = await asyncio.to_thread(self._recover, partition)
         self._states[partition] = state
+        self._rewriting[partition] = Rewriting(clock=self._clock)
         return state.priced
 
     def close(self, partition: int) -> None:
@@ -62,7 +65,12 @@ class SpendStage:
             await asyncio.sleep(0)
 
     async def flush(self) -> Mapping[int, int]:
-        """Publish the totals that changed, then remember them."""
+        """Publish the totals that changed, then remember them; and remember some others once more."""
+        records = [
+            (partition, *record)
+            for partition, state in self._states.items()
+            for record in state.rewrites(self._rewriting[partition].due(len(state)))
+        ]
         changes = {
             partition: changed
             for partition, state in self._states.items()
@@ -77,11 +85,11 @@ class SpendStage:
                     key=f"{key}|{partition}".encode(),
                     partition=entity_partition(key, self._partitions),
                 )
+            records += [(partition, *record) for record in changed.changelog]
         await published.delivered()
         remembered = self._outbox.group()
-        for partition, changed in changes.items():
-            for name, value in changed.changelog:
-                remembered.send(self._changelog, value, key=name, partition=partition)
+        for partition, name, value in records:
+            remembered.send(self._changelog, value, key=name, partition=partition)
         await remembered.delivered()
         return {partition: changed.priced for partition, changed in changes.items()}
 

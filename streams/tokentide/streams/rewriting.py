@@ -1,0 +1,36 @@
+"""Writing every open record of a changelog again and again, so that compaction keeps the right one.
+
+A worker that was frozen may still send an old record after the new owner's newer one. Recovery takes the highest
+fence, whatever the order; but compaction keeps the last. It leaves records alone for an hour
+(`min.compaction.lag.ms`), and well within that the owner has written its own once more.
+"""
+
+import math
+import time
+from collections.abc import Callable
+
+__all__ = ["CYCLE_SECONDS", "Rewriting"]
+
+CYCLE_SECONDS = 1200.0
+"""How long one round over all records takes; a third of the compaction lag."""
+
+
+class Rewriting:
+    """Says how many records are due, spread evenly over a round."""
+
+    def __init__(
+        self, cycle_seconds: float = CYCLE_SECONDS, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._cycle_seconds = cycle_seconds
+        self._clock = clock
+        self._last = clock()
+
+    def due(self, records: int) -> int:
+        """Return how many of so many records to write now; the fraction that is left is due next time."""
+        if not records:
+            self._last = self._clock()
+            return 0
+        seconds_each = self._cycle_seconds / records
+        count = math.floor((self._clock() - self._last) / seconds_each)
+        self._last += count * seconds_each
+        return min(count, records)
