@@ -39,6 +39,7 @@ def test_an_error_has_clickhouses_code_status_and_name(
     assert (reply.code, reply.status) == (code, status)
     assert f"({name})" in reply.text
     assert "formatQuery" not in reply.text
+    assert reply.text.count("DB::Exception") == reply.text.count("(version ") == 1
 
 
 @pytest.mark.parametrize(

@@ -25,14 +25,52 @@ def test_a_token_that_comes_again_inserts_nothing(ann: "Http") -> None:
     assert ann("SELECT n, count() FROM once GROUP BY n ORDER BY n").text == "1\t2\n2\t2\n"
 
 
-def test_an_insert_into_more_than_a_hundred_partitions_works(ann: "Http") -> None:
+def test_an_insert_into_more_than_a_hundred_partitions_is_refused_or_taken_as_a_whole(ann: "Http") -> None:
     ann("CREATE OR REPLACE TABLE parted (n UInt32) ENGINE = MergeTree PARTITION BY n ORDER BY n")
     rows = "INSERT INTO parted FORMAT CSV\n" + "".join(f"{number}\n" for number in range(150))
+    count = "SELECT count(), uniqExact(_partition_id) FROM parted"
 
-    reply = ann(rows)
+    refused = ann(rows)
+    assert (refused.code, ann(count).text) == (252, "0\t0\n")
+
+    taken = ann(rows, {"max_partitions_per_insert_block": "0"})
+    assert (taken.code, ann(count).text) == (0, "150\t150\n")
+
+
+@pytest.mark.parametrize(
+    ("definition", "code"),
+    [
+        ("(n UInt32, CONSTRAINT small CHECK n < 3) ENGINE = MergeTree ORDER BY n", 469),
+        ("(n UInt32) ENGINE = MergeTree PARTITION BY throwIf(n = 3)::UInt8 ORDER BY n", 395),
+        ("(n UInt32) ENGINE = MergeTree ORDER BY n SETTINGS parts_to_throw_insert = 1", 252),
+    ],
+)
+@pytest.mark.parametrize("through", ["table", "view"])
+def test_what_fails_behind_the_parser_is_never_acknowledged(
+    ann: "Http", definition: str, code: int, through: str
+) -> None:
+    ann("DROP VIEW IF EXISTS passing")
+    ann(f"CREATE OR REPLACE TABLE last {definition}")
+    ann("CREATE OR REPLACE TABLE first (n UInt32) ENGINE = Null")
+    ann("CREATE MATERIALIZED VIEW passing TO last AS SELECT n FROM first")
+    assert ann("INSERT INTO last VALUES (1)").code == 0
+
+    reply = ann(f"INSERT INTO {'first' if through == 'view' else 'last'} FORMAT CSV\n2\n3\n")
+
+    assert reply.code == code
+    assert "/dev/fd" not in reply.text
+    assert ann("SELECT groupArray(n) FROM last").text == "[1]\n"
+
+
+def test_binary_rows_may_look_like_statements(ann: "Http") -> None:
+    ann("CREATE OR REPLACE TABLE binary (s String) ENGINE = MergeTree ORDER BY s")
+
+    reply = ann(
+        b"INSERT INTO binary SETTINGS max_threads = 1 FORMAT RowBinary\n\x0c; SELECT 1;\n\x02\x00\xff"
+    )
 
     assert reply.code == 0, reply.text
-    assert ann("SELECT count(), uniqExact(_partition_id) FROM parted").text == "150\t150\n"
+    assert ann("SELECT hex(s) FROM binary ORDER BY s").text == "00FF\n3B2053454C45435420313B0A\n"
 
 
 def test_money_and_time_stay_exact(ann: "Http") -> None:

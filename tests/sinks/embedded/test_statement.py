@@ -16,7 +16,9 @@ COLUMNS = ["", "(a, b)", '(`values`, "format")', "(* EXCEPT(`select`))"]
 
 
 @given(
-    noise=st.lists(st.sampled_from(NOISE), min_size=3, max_size=3),
+    noise=st.lists(st.sampled_from([*NOISE, " SETTINGS a = 1 "]), min_size=3, max_size=3).filter(
+        lambda noise: not any("SETTINGS" in part for part in noise[:2])
+    ),
     table=st.sampled_from(TABLES),
     columns=st.sampled_from(COLUMNS),
     clause=st.sampled_from(
@@ -34,7 +36,7 @@ def test_the_rows_of_an_insert_begin_behind_its_format(
     data = find_inline_data(sql)
 
     assert data is not None
-    assert (data.head, data.format) == (head.encode(), clause[1])
+    assert (data.head + data.settings, data.format) == (head.encode(), clause[1])
     assert sql[data.start :] == rows.encode()
 
 

@@ -3,6 +3,7 @@
 import os
 import re
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -29,6 +30,9 @@ _SETTING_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _STREAMED_STATEMENTS = frozenset({"SELECT", "WITH", "FROM"})
 _FORMATTER = re.compile(r"(?:: )?In scope SELECT formatQuerySingleLine.*(?= \(\w+\)$)", re.DOTALL)
 _TOTALS = re.compile(rb"\bwith\s+totals\b", re.IGNORECASE)
+_SPOOLED = re.compile(
+    r": \(in file/uri /dev/fd/\d+\)|: While executing File: data for INSERT was parsed from file"
+)
 _UNPARSED = "UNKNOWN"
 # Room for a whole statement as a literal, with every byte escaped.
 _KEEPER_OPTIONS = "&max_query_size=1048576"
@@ -47,7 +51,7 @@ class Session:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What an INSERT wrote, as the engine counts it: rows of materialized views are in it."""
+    """What an INSERT wrote, without what materialized views made of it."""
 
     written_rows: int
     written_bytes: int
@@ -61,8 +65,10 @@ class Engine:
     """
 
     def __init__(self, path: Path) -> None:
+        self.spool = path / "server"
+        """A folder for files that need no name."""
         try:
-            self._url = f"{path}?config-file={write_configuration(path / 'server')}"
+            self._url = f"{path}?config-file={write_configuration(self.spool)}"
             identity = _put_aside_default(path / "metadata")
             self._keeper: Any = cast(Any, chdb._chdb).connect(self._url + _KEEPER_OPTIONS)
         except (RuntimeError, OSError) as error:
@@ -142,27 +148,36 @@ class Engine:
             return cast(bytes, result.bytes())
 
     def insert(self, data: InlineData, rows: Iterator[bytes], session: Session) -> Outcome:
-        """Insert `rows`, all or (when reading them fails) none of what the engine has not yet written.
+        """Insert `rows`, which are all read before the first is inserted.
 
+        They lie in a file without a name meanwhile: chDB's own streaming insert does not report what goes wrong
+        behind the parser (a constraint, a view, too many parts), and a lost row must not look like a taken one.
         The expressions of `VALUES` are evaluated unless they could read files; then only literals are.
         """
         check_insert(Statement(data.head), may_write=session.may_write and not session.is_readonly)
         options = ""
-        if data.format.lower() == "values":
-            values = b"".join(rows)
-            rows = iter((values,))
-            if not NEEDS_LITERALS.search(values):
-                options = "&input_format_values_interpret_expressions=1"
-        with self._connection(session, options) as connection:
-            self._set(connection, {f"param_{name}": value for name, value in session.parameters.items()})
+        with tempfile.TemporaryFile(dir=self.spool) as file:
             try:
-                with connection.send_insert(data.head, data.format) as inserter:
-                    for piece in rows:
-                        inserter.append(piece)
-                    result = inserter.finish()
-            except RuntimeError as error:
-                raise self._fault(error) from error
-            return Outcome(result.rows_written, result.bytes_written)
+                if data.format.lower() == "values":
+                    values = b"".join(rows)
+                    rows = iter((values,))
+                    if not NEEDS_LITERALS.search(values):
+                        options = "&input_format_values_interpret_expressions=1"
+                file.writelines(rows)
+                file.seek(0)
+            except OSError as error:
+                if isinstance(error, ConnectionError | TimeoutError):
+                    raise
+                raise Fault.new(243, "NOT_ENOUGH_SPACE", f"Cannot hold the rows: {error}") from error
+            source = f"FROM INFILE '/dev/fd/{file.fileno()}' COMPRESSION 'none'".encode()
+            sql = b"\n".join((data.head, source, data.settings, b"FORMAT " + data.format.encode()))
+            with self._connection(session, options) as connection:
+                try:
+                    result = connection.query(sql, "TabSeparated", params=session.parameters)
+                except RuntimeError as error:
+                    fault = self._fault(error)
+                    raise Fault(fault.code, _SPOOLED.sub("", fault.text)) from error
+                return Outcome(result.rows_read(), result.bytes_read())
 
     def _fault(self, error: RuntimeError) -> Fault:
         """The fault in an error of the engine; ends the process when the engine itself has ended."""

@@ -5,6 +5,8 @@ import re
 __all__ = ["Fault"]
 
 _CODE = re.compile(r"Code: (\d+)\. ")
+# An error that one stage of the engine hands to the next is wrapped into its own words again.
+_WRAPPED = re.compile(r"(?<=DB::Exception: )Code: \d+\. DB::Exception: | \(version [\d.]+\)\. \(\w+\)")
 _ENGINE_VERSION = re.compile(r"\s*\(version [^()]*(?:\([^()]*\))?\)\s*$")
 
 _STATUS = {
@@ -45,7 +47,7 @@ class Fault(Exception):
         found = _CODE.search(message)
         if found is None:
             return cls.new(1002, "UNKNOWN_EXCEPTION", message)
-        return cls(int(found[1]), _ENGINE_VERSION.sub("", message[found.start() :]))
+        return cls(int(found[1]), _WRAPPED.sub("", _ENGINE_VERSION.sub("", message[found.start() :])))
 
     @property
     def status(self) -> int:

@@ -98,7 +98,7 @@ class Handler(BaseHTTPRequestHandler):
                 self._execute(parameters, body, headers, is_get=is_get)
         except Fault as fault:
             self._drain(body)
-            Answer(self, headers, self.server.spool).send_fault(fault, engine.version)
+            Answer(self, headers, self.server.engine.spool).send_fault(fault, engine.version)
 
     def _execute(
         self, parameters: Parameters, body: RequestBody, headers: dict[str, str], *, is_get: bool
@@ -120,7 +120,7 @@ class Handler(BaseHTTPRequestHandler):
         if isinstance(statement, Rows):
             outcome = self.server.engine.insert(statement.data, statement.pieces, session)
             written = {"written_rows": outcome.written_rows, "written_bytes": outcome.written_bytes}
-            Answer(self, headers, self.server.spool).send_summary(written)
+            Answer(self, headers, self.server.engine.spool).send_summary(written)
         else:
             self._execute_whole(statement, parameters, session, headers)
 
@@ -138,11 +138,11 @@ class Handler(BaseHTTPRequestHandler):
         if reads:
             encoding = choose_encoding(self.headers, parameters.settings)
             pieces = engine.read(statement, format_name, session)
-            answer = Answer(self, shown, self.server.spool)
+            answer = Answer(self, shown, self.server.engine.spool)
             answer.send_result(pieces, encoding, engine.version, holds_all=parameters.waits_for_end)
         else:
             body = engine.run(statement, format_name, session)
-            Answer(self, shown if body else headers, self.server.spool).send_summary({}, body)
+            Answer(self, shown if body else headers, self.server.engine.spool).send_summary({}, body)
 
     def _drain(self, body: RequestBody) -> None:
         if not body.drain():

@@ -71,7 +71,6 @@ class HttpServer(ThreadingHTTPServer):
         self.accounts = accounts
         self.statements = Statements(_MAX_STATEMENTS)
         self.engine: Engine
-        self.spool: Path
         self.host = host
         self._connections: set[socket.socket] = set()
         self._connections_lock = threading.Lock()
@@ -144,7 +143,6 @@ def serve(
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda _number, _frame: stop.set())
         server.engine = Engine(path)
-        server.spool = path / "server"
         threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
         print(f"ready http://{f'[{host}]' if ':' in host else host}:{server.server_address[1]}", flush=True)
         stop.wait()

@@ -56,9 +56,10 @@ END = Token("end", b"", 0)
 
 @dataclass(frozen=True)
 class InlineData:
-    """An INSERT whose rows follow it: the statement without its format, the format, where the rows begin."""
+    """An INSERT whose rows follow it: what stands before its settings, those, the format, where the rows begin."""
 
     head: bytes
+    settings: bytes
     format: str
     start: int
 
@@ -107,8 +108,15 @@ def find_inline_data(sql: bytes) -> InlineData | None:
     directly after `VALUES`.
     """
     depth = 0
-    previous, head_end = "", 0
+    previous, format_start = "", 0
+    settings_start: int | None = None
+
+    def inline(end: int, format_name: str, rows: int) -> InlineData:
+        split = end if settings_start is None else settings_start
+        return InlineData(sql[:split], sql[split:end], format_name, rows)
+
     for token in _tokens(sql):
+        start = token.end - len(token.value)
         # What stands behind these is the name of a table, whatever it spells.
         word = (
             ""
@@ -119,12 +127,14 @@ def find_inline_data(sql: bytes) -> InlineData | None:
             return None
         if depth == 0:
             if previous == "FORMAT" and token.kind == "word":
-                return InlineData(sql[:head_end], token.identifier, _after_format(sql, token.end))
+                return inline(format_start, token.identifier, _after_format(sql, token.end))
             if word == "VALUES":
-                return InlineData(sql[: token.end - len(token.value)], "Values", token.end)
+                return inline(start, "Values", token.end)
             if word in ("SELECT", "WITH", "INFILE", ";"):
                 return None
-        head_end = token.end - len(token.value)
+            if word == "SETTINGS" and settings_start is None:
+                settings_start = start
+        format_start = start
         depth += {"(": 1, ")": -1}.get(word, 0)
         previous = word or "name"
     return None
