@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tokentide.console.audit.fold import Fold
@@ -150,6 +150,7 @@ EVENTS = st.lists(
 
 
 @given(events=EVENTS, data=st.data())
+@settings(max_examples=50, deadline=None)
 def test_totals_do_not_depend_on_how_partitions_come_together(
     events: list[tuple[int, str, str | None, str, int, int, str]], data: st.DataObject
 ) -> None:
@@ -182,6 +183,7 @@ def test_totals_do_not_depend_on_how_partitions_come_together(
 
 
 @given(events=EVENTS)
+@settings(max_examples=50, deadline=None)
 def test_hours_add_up_to_days_and_months(
     events: list[tuple[int, str, str | None, str, int, int, str]],
 ) -> None:

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tokentide.console.audit.log import LogRecord
@@ -54,6 +54,7 @@ VERSIONS = st.lists(
 
 
 @given(versions=VERSIONS, data=st.data())
+@settings(max_examples=50, deadline=None)
 def test_the_highest_fence_wins_in_any_order_and_with_repeats(
     versions: list[tuple[str, int, int]], data: st.DataObject
 ) -> None:

@@ -42,7 +42,7 @@ def run_audit(
 ) -> AuditReport:
     """Compare Kafka's log, Faust's state, ClickHouse's rows and its aggregates, to the token and the pico-USD.
 
-    Reads only; blocks for about 0.1 ms an event of the log. `rules` are those of the environment when None.
+    Reads only; blocks for 0.1 to 0.2 ms an event of the log. `rules` are those of the environment when None.
     Raises SettingsError for a missing topic or a wrong setting, ServiceUnavailableError when Kafka or ClickHouse
     does not answer, StorageRefusedError when ClickHouse refuses, DataLossError for state that no meter wrote and
     for a log that loses records while it is read.

@@ -57,6 +57,9 @@ class TopicLog:
                 "enable.auto.offset.store": False,
                 "enable.partition.eof": True,
                 "auto.offset.reset": "error",
+                # Folding is slower than fetching; librdkafka would put 64 MB aside.
+                "queued.min.messages": 10_000,
+                "queued.max.messages.kbytes": 16_384,
                 "error_cb": lambda error: None,
                 "log_level": 0,
             }

@@ -25,7 +25,7 @@ def audit(
 ) -> None:
     """Compare Kafka, the meter's state and ClickHouse to the token and the pico-dollar; exit code 1 when unequal.
 
-    Reads every event that Kafka holds and prices it anew: about a minute and a half for a million.
+    Reads every event that Kafka holds and prices it anew: about two minutes for a million.
     """
     from rich.console import Console
     from rich.text import Text
