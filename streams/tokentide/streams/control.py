@@ -30,6 +30,7 @@ class ControlTopic:
         self._apply = apply
         self._is_caught_up = asyncio.Event()
         self._stopped = threading.Event()
+        self._thread: threading.Thread | None = None
 
     async def follow(self) -> None:
         """Start to read, and return when everything that stood there at first has been applied.
@@ -37,7 +38,10 @@ class ControlTopic:
         Raises ServiceUnavailableError when that takes longer than a minute.
         """
         loop = asyncio.get_running_loop()
-        threading.Thread(target=self._read, args=(loop,), name=f"control-{self._topic}", daemon=True).start()
+        self._thread = threading.Thread(
+            target=self._read, args=(loop,), name=f"control-{self._topic}", daemon=True
+        )
+        self._thread.start()
         try:
             async with asyncio.timeout(_FIRST_READ_SECONDS):
                 await self._is_caught_up.wait()
@@ -48,8 +52,10 @@ class ControlTopic:
             ) from None
 
     def stop(self) -> None:
-        """Read no more."""
+        """Read no more; waits up to two seconds for a read on its way."""
         self._stopped.set()
+        if self._thread is not None:
+            self._thread.join(2.0)
 
     def _read(self, loop: asyncio.AbstractEventLoop) -> None:
         consumer = Consumer(
