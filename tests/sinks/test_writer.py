@@ -235,11 +235,9 @@ def data_folder(settings: ClickHouseSettings) -> Path:
     """Where the parts of `spend_totals` lie."""
     client = connect(settings)
     try:
-        (paths,) = client.query(
-            f"SELECT data_paths[1] FROM system.tables WHERE database = '{settings.database}' "
-            "AND name = 'spend_totals'"
-        ).first_row
-        return Path(paths)
+        database = f"database = '{settings.database}' AND name = 'spend_totals'"
+        found = client.query(f"SELECT data_paths[1] FROM system.tables WHERE {database}").result_rows
+        return Path(found[0][0])
     finally:
         client.close()
 

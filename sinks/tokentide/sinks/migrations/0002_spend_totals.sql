@@ -5,6 +5,8 @@
 --   one scope and period over a range of time.
 -- version = the last source offset counted in: the HIGHEST wins. A partial sent twice is a tie of equal rows, an
 --   old one that comes late loses.
+-- requests = the calls that the events stand for: the sum of their `requests`, not the number of events; so are
+--   unpriced_requests, whose cost is missing in cost_usd.
 -- PARTITION BY month of period_start: part of the key, so all versions of a key share a partition, and
 --   do_not_merge_across_partitions_select_final is right.
 CREATE TABLE IF NOT EXISTS spend_totals

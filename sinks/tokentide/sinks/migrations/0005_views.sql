@@ -17,8 +17,8 @@ SELECT * EXCEPT (schema_version, kafka_partition, kafka_offset, version)
 FROM rejected_events FINAL
 SETTINGS do_not_merge_across_partitions_select_final = 1;
 
--- From the rows, for questions that totals cannot answer. Requests of unknown price are counted in
--- unpriced_requests and missing in cost_usd and list_cost_usd.
+-- From the rows, for questions that totals cannot answer. `requests` counts calls as the totals do: an event may
+-- stand for several. Those of unknown price are in unpriced_requests too, and missing in cost_usd and list_cost_usd.
 CREATE VIEW IF NOT EXISTS spend_daily AS
 SELECT
     toDate(e.timestamp) AS day,
