@@ -36,6 +36,8 @@ class Memory:
     async def flush(self) -> Mapping[int, int]:
         return {0: self.got[-1] + 1} if self.got else {}
 
+    drain = flush
+
 
 def chunk(topic: str, *offsets: int) -> Chunk:
     return Chunk(topic, 0, tuple(Record(offset, 0, None, b"") for offset in offsets))

@@ -74,11 +74,11 @@ class Lanes:
         await self.stage.take(fresh)
         self.has_work.set()
 
-    async def flush(self) -> None:
-        """Make durable what was taken; one flush at a time."""
+    async def flush(self, *, everything: bool = False) -> None:
+        """Make durable what is due, or everything that was taken; one flush at a time."""
         async with self._flushing:
             owned = dict(self._lanes)
-            offsets = await self.stage.flush()
+            offsets = await (self.stage.drain() if everything else self.stage.flush())
             self._note(offsets, owned)
 
     def _note(self, offsets: Mapping[int, int], owned: Mapping[int, _Lane]) -> None:

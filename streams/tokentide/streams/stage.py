@@ -33,7 +33,10 @@ class Stage(Protocol):
         """Apply the chunk to the partition's state; wait here when too much is not flushed yet (backpressure)."""
 
     async def flush(self) -> Mapping[int, int]:
-        """Publish what changed, wait for its delivery, remember it, wait for that too.
+        """Publish what is due, wait for its delivery, remember it, wait for that too.
 
         Returns for each partition up to which offset (exclusive) everything is durable: the worker commits it.
         """
+
+    async def drain(self) -> Mapping[int, int]:
+        """Flush all that was taken, due or not: the partitions are about to go, or the process to end."""

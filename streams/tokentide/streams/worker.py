@@ -88,10 +88,10 @@ class Worker:
         self._spawn(self._announce(len(partitions)))
 
     async def revoked(self, partitions: set[TP]) -> None:
-        """Flush everything, but not for longer than the group waits."""
+        """Make everything durable, but not for longer than the group waits."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._settings.session_timeout_seconds / 3):
-                await self._flush_all()
+                await self._drain()
 
     def committable(self) -> dict[TP, int]:
         """Return what is durable."""
@@ -119,7 +119,7 @@ class Worker:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_STOP_SECONDS):
                 if code == 0:
-                    await self._flush_all()
+                    await self._drain()
                     await app.consumer.commit()
                 await app.stop()
         # Faust's and aiokafka's threads may hang on a broker that is gone; everything durable is done.
@@ -187,9 +187,8 @@ class Worker:
                 stop_in_doubt(error)
             await asyncio.sleep(max(0.0, self._settings.flush_seconds - (time.monotonic() - started)))
 
-    async def _flush_all(self) -> None:
-        for lanes in self._lanes.values():
-            await lanes.flush()
+    async def _drain(self) -> None:
+        await asyncio.gather(*(lanes.flush(everything=True) for lanes in self._lanes.values()))
 
     async def _announce(self, partitions: int) -> None:
         for lanes in self._lanes.values():

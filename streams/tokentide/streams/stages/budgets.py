@@ -116,6 +116,8 @@ class BudgetStage:
             if changed.position is not None
         }
 
+    drain = flush
+
     def _review(self, key: str) -> None:
         state = self._states.get(entity_partition(key, self._partitions))
         if state is not None:

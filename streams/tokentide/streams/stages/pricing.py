@@ -105,6 +105,8 @@ class PricingStage:
                 offsets[partition] = offset
         return offsets
 
+    drain = flush
+
     def _reject(self, group: Delivery, refusal: Rejected) -> None:
         group.send(
             self._topics.rejected,

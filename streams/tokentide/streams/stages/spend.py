@@ -93,6 +93,8 @@ class SpendStage:
         await remembered.delivered()
         return {partition: changed.priced for partition, changed in changes.items()}
 
+    drain = flush
+
     def _recover(self, partition: int) -> SpendState:
         state = SpendState(partition)
         for record in self._log.read(self._changelog, partition, 0):
