@@ -132,3 +132,12 @@ def test_a_broker_that_cannot_start_says_why(jars: list[Path], tmp_path: Path) -
 
     with pytest.raises(ServiceUnavailableError, match=r"node.id|node ID|nodeId"):
         KafkaCluster(tmp_path).start()
+
+
+def test_a_cluster_id_may_begin_with_a_dash(tmp_path: Path) -> None:
+    (tmp_path / "cluster.json").write_text('{"cluster_id": "-bU4NLhhQVG08PRpbUU8Lg", "nodes": 1}')
+
+    with KafkaCluster(tmp_path) as cluster:
+        metadata = AdminClient({"bootstrap.servers": cluster.bootstrap}).list_topics(timeout=10)
+
+    assert metadata.cluster_id == "-bU4NLhhQVG08PRpbUU8Lg"

@@ -81,10 +81,9 @@ class Node:
         Raises `ServiceUnavailableError` with the tool's own words when that fails.
         """
         output = "format.log"
-        formatting = self._java(
-            [*_SMALL, "kafka.tools.StorageTool", "format", "-t", cluster_id, "-c", "server.properties"],
-            output,
-        )
+        # With `=`: one id in 64 begins with a dash, and would be taken for an option.
+        options = [f"--cluster-id={cluster_id}", "--config=server.properties"]
+        formatting = self._java([*_SMALL, "kafka.tools.StorageTool", "format", *options], output)
         try:
             code = formatting.wait(_FORMAT_SECONDS)
         except subprocess.TimeoutExpired:
