@@ -1,0 +1,42 @@
+"""Eight schedules of kills, frozen workers and restarts, each exact to the pico-dollar. More: `make faults SEEDS=300`."""
+
+from collections.abc import Iterator
+
+import pytest
+from faults.arena import Arena
+from faults.schedule import make_schedule
+
+SEEDS = range(1, 9)
+
+
+@pytest.fixture(scope="module")
+def arena(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Arena]:
+    """Kafka and ClickHouse for all schedules."""
+    with Arena(tmp_path_factory.mktemp("faults")).open() as running:
+        yield running
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", SEEDS)
+def test_nothing_is_lost_and_nothing_counts_twice(arena: Arena, seed: int) -> None:
+    schedule = make_schedule(seed)
+
+    outcome = arena.play(schedule)
+
+    assert outcome.problems == [], f"{outcome}\n{schedule}\nagain with: make faults SEEDS=1 SEED0={seed}"
+
+
+def test_the_same_seed_makes_the_same_schedule_and_another_one_another() -> None:
+    assert make_schedule(5) == make_schedule(5)
+    assert make_schedule(5) != make_schedule(6)
+    assert all(make_schedule(seed).faults for seed in range(1, 200))
+    kinds = {
+        (fault.kind, fault.target.partition("-")[0])
+        for seed in range(1, 60)
+        for fault in make_schedule(seed).faults
+    }
+    assert {
+        (kind, name)
+        for kind in ("kill", "term", "freeze")
+        for name in ("meter", "sink", "kafka", "clickhouse")
+    } <= kinds
