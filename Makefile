@@ -5,7 +5,7 @@ PYTHON ?= $(shell for each in python3.11 python3 python; do \
 	$$each -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$each && break; done)
 STAMP := .venv/.installed
 
-.PHONY: demo test test-all lint lock
+.PHONY: demo test test-all faults lint lock
 
 $(STAMP): requirements.lock pyproject.toml
 	@if command -v uv >/dev/null 2>&1; then \
@@ -30,6 +30,10 @@ test: $(STAMP)
 
 test-all: $(STAMP)
 	.venv/bin/python -m pytest --durations=15
+
+# make faults SEEDS=20 SEED0=1 plays 20 fault schedules from seed 1 on.
+faults: $(STAMP)
+	cd tests && ../.venv/bin/python -m faults --seeds $(or $(SEEDS),20) --seed0 $(or $(SEED0),1)
 
 lint: $(STAMP)
 	.venv/bin/ruff check .

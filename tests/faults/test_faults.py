@@ -1,4 +1,4 @@
-"""Eight schedules of kills, frozen workers and restarts, each exact to the pico-dollar. More: `make faults SEEDS=300`."""
+"""Eight schedules of kills, frozen workers and restarts, each exact to the pico-dollar; more: `make faults`."""
 
 from collections.abc import Iterator
 
