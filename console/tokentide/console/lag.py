@@ -1,12 +1,11 @@
 """How far the pipeline is behind: records that are stored in Kafka and not yet dealt with."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Self
 
-from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from tokentide.console.broker import QUIET, reach
 from tokentide.console.settings import ConsoleSettings
@@ -16,6 +15,19 @@ __all__ = ["LagReader", "pipeline_lag", "wait_until_settled"]
 
 _REQUEST_SECONDS = 15.0
 _LOOK_SECONDS = 0.5
+_PAUSE_SECONDS = 0.1
+# What passes: a topic that was just made, a node that was just lost.
+_MOVING = frozenset(
+    {
+        KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+        KafkaError.COORDINATOR_NOT_AVAILABLE,
+        KafkaError.LEADER_NOT_AVAILABLE,
+        KafkaError.NOT_COORDINATOR,
+        KafkaError.NOT_LEADER_FOR_PARTITION,
+        KafkaError.OFFSET_NOT_AVAILABLE,
+        KafkaError.UNKNOWN_TOPIC_OR_PART,
+    }
+)
 
 # A topic and the number of one of its partitions.
 _Place = tuple[str, int]
@@ -67,17 +79,20 @@ class LagReader:
 
         A partition without a commit, or with one that retention has overtaken, counts from its first record.
         The commits are read first: what a stage publishes, it publishes before it commits, so when nothing is
-        behind, nothing is under way.
+        behind, nothing is under way. Waits for a leader or coordinator that is on the move.
         """
-        with self._answering():
-            committed = {group: self._committed(group) for group in self._clients}
-            kept = {place: self._kept(place) for offsets in committed.values() for place in offsets}
-        behind = {name: 0 for name, _ in sorted(kept)}
-        for offsets in committed.values():
-            for place, offset in offsets.items():
-                first, end = kept[place]
-                behind[place[0]] += max(0, end - max(offset, first))
-        return behind
+        deadline = time.monotonic() + _REQUEST_SECONDS
+        while True:
+            try:
+                return self._read()
+            except KafkaException as error:
+                problem: KafkaError = error.args[0]
+                if problem.code() not in _MOVING or time.monotonic() >= deadline:
+                    raise ServiceUnavailableError(
+                        f"Kafka at {self._address} does not tell its offsets ({problem.str()}); check that it is up "
+                        "and try again."
+                    ) from error
+            time.sleep(_PAUSE_SECONDS)
 
     def close(self) -> None:
         """Leave Kafka; closing twice is harmless."""
@@ -93,6 +108,16 @@ class LagReader:
     ) -> None:
         self.close()
 
+    def _read(self) -> dict[str, int]:
+        committed = {group: self._committed(group) for group in self._clients}
+        kept = {place: self._kept(place) for offsets in committed.values() for place in offsets}
+        behind = {name: 0 for name, _ in sorted(kept)}
+        for offsets in committed.values():
+            for place, offset in offsets.items():
+                first, end = kept[place]
+                behind[place[0]] += max(0, end - max(offset, first))
+        return behind
+
     def _committed(self, group: str) -> dict[_Place, int]:
         """Return the commits of the group; a negative number stands for none."""
         asked = [TopicPartition(*place) for place in self._places[group]]
@@ -106,16 +131,6 @@ class LagReader:
         """Return the first offset of the partition and the one after its last."""
         client = next(iter(self._clients.values()))
         return client.get_watermark_offsets(TopicPartition(*place), _REQUEST_SECONDS)
-
-    @contextmanager
-    def _answering(self) -> Iterator[None]:
-        try:
-            yield
-        except KafkaException as error:
-            raise ServiceUnavailableError(
-                f"Kafka at {self._address} does not tell its offsets ({error.args[0].str()}); check that it is "
-                "up and try again."
-            ) from error
 
 
 def pipeline_lag(settings: ConsoleSettings) -> dict[str, int]:

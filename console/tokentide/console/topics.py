@@ -1,5 +1,6 @@
 """Creating the pipeline's topics, and comparing those that exist with the plan; nothing is ever deleted."""
 
+import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
@@ -9,6 +10,7 @@ from typing import TypeVar
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._config import AlterConfigOpType, ConfigEntry, ConfigResource
+from confluent_kafka.admin._metadata import TopicMetadata
 from confluent_kafka.admin._resource import ResourceType
 from confluent_kafka.cimpl import NewTopic
 
@@ -18,6 +20,7 @@ from tokentide.schemas import ServiceUnavailableError, SettingsError, TopicPlan
 __all__ = ["TopicChanges", "TopicState", "compare_topics", "differing_config", "ensure_topics"]
 
 _REQUEST_SECONDS = 20.0
+_LOOK_SECONDS = 0.05
 # Of these a larger value than planned is as good: who keeps events for a year shall keep them.
 _AT_LEAST = frozenset({"retention.ms", "min.compaction.lag.ms", "max.message.bytes"})
 
@@ -159,6 +162,31 @@ def _create(admin: AdminClient, plans: Sequence[TopicPlan], replication: int) ->
             # Another `topics init` at the same moment made it; the next run compares it with the plan.
             if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
                 raise SettingsError(f"Kafka refuses to create {name}: {_reason(error)}.") from error
+    _await_leaders(admin, [plan.name for plan in plans])
+
+
+def _await_leaders(admin: AdminClient, names: Sequence[str]) -> None:
+    """Return when the metadata names a leader for each partition: the next command shall find them."""
+    deadline = time.monotonic() + _REQUEST_SECONDS
+    while True:
+        try:
+            known = admin.list_topics(timeout=_REQUEST_SECONDS).topics
+        except KafkaException as error:
+            raise ServiceUnavailableError(
+                f"Kafka does not answer about its new topics: {_reason(error)}; try again."
+            ) from error
+        late = [name for name in names if name not in known or not _is_led(known[name])]
+        if not late:
+            return
+        if time.monotonic() >= deadline:
+            raise ServiceUnavailableError(
+                f"Kafka has no leader for {', '.join(late)} after {_REQUEST_SECONDS:.0f} s; check its log, try again."
+            )
+        time.sleep(_LOOK_SECONDS)
+
+
+def _is_led(topic: TopicMetadata) -> bool:
+    return bool(topic.partitions) and all(found.leader >= 0 for found in topic.partitions.values())
 
 
 def _alter(admin: AdminClient, state: TopicState) -> None:
