@@ -9,6 +9,7 @@ from confluent_kafka import Producer
 from support.commands import Answer, run
 
 from tokentide.console.budgets import BudgetBook, new_budget, next_revision
+from tokentide.console.cli import app
 from tokentide.schemas import SettingsError
 
 
@@ -138,11 +139,20 @@ ONCE = "Say whom the budget is for, once: --user ID, --team ID, or --scope SCOPE
 def test_a_wrong_budget_is_refused_in_one_sentence_before_kafka_is_asked(
     arguments: str, sentence: str
 ) -> None:
-    nowhere = {"TOKENTIDE_BROKER": "127.0.0.1:1"}
+    with pytest.raises(SettingsError) as refused:
+        app(
+            ["budgets", "set", "b", *arguments.split(), "--broker", "127.0.0.1:1"],
+            standalone_mode=False,
+        )
 
-    refused = run("budgets", "set", "b", *arguments.split(), environment=nowhere)
+    assert str(refused.value) == sentence
 
-    assert (refused.code, refused.out, refused.err) == (2, "", sentence + "\n")
+
+def test_a_negative_limit_ends_the_command_with_code_2_and_one_sentence() -> None:
+    refused = run("budgets", "set", "b", "--user", "a", "--limit", "-3", "--broker", "127.0.0.1:1")
+
+    assert (refused.code, refused.out) == (2, "")
+    assert refused.err == "This is no budget: limit should be greater than 0.\n"
 
 
 def test_a_budget_without_a_name_or_an_entity_is_refused() -> None:

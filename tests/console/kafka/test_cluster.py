@@ -92,6 +92,7 @@ def test_wrong_use_is_named(tmp_path: Path, nodes: int, ports: list[int] | None,
         KafkaCluster(tmp_path, nodes=nodes, ports=ports).start()
 
 
+@pytest.mark.slow
 def test_records_survive_stop_and_kill_and_new_ports(jars: list[Path], tmp_path: Path) -> None:
     data_dir = tmp_path / "a name, with blank and ü"
     with KafkaCluster(data_dir) as cluster:

@@ -92,6 +92,7 @@ def test_it_serves_until_sigterm_and_refuses_a_second_one(serve: Serve, tmp_path
     )
 
 
+@pytest.mark.slow
 def test_its_brokers_die_with_it_and_the_data_goes_on(serve: Serve, tmp_path: Path) -> None:
     (port,) = free_ports(1)
     server = serve(tmp_path, port)
