@@ -150,3 +150,21 @@ def test_a_chunk_waits_for_the_recovery_of_its_partition(kafka: KafkaSettings, t
         return stage.got
 
     assert asyncio.run(scenario()) == [1, 2]
+
+
+def test_a_chunk_that_waited_for_a_recovery_that_was_cut_off_is_left_alone(
+    kafka: KafkaSettings, topic: str, write: Write
+) -> None:
+    write(0, 10)
+
+    async def scenario() -> list[int]:
+        stage = Memory(topic, position=3, delay=5)
+        lanes, _ = lanes_of(stage, kafka)
+        lanes.assign({0}, 1)
+        waiting = asyncio.create_task(lanes.take(chunk(topic, 5, 6), 1))
+        await asyncio.sleep(0)
+        lanes.assign({0}, 2)
+        await waiting
+        return stage.got
+
+    assert asyncio.run(scenario()) == []

@@ -67,6 +67,8 @@ class Lanes:
         if lane is None or lane.generation != generation:
             return
         await asyncio.wait([lane.opening])
+        if self._lanes.get(chunk.partition) is not lane:
+            return
         fresh = await self._fresh(chunk, lane.position)
         if fresh is None or self._lanes.get(chunk.partition) is not lane:
             return
