@@ -3,6 +3,7 @@
 import base64
 import http.client
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import urlencode
@@ -51,14 +52,12 @@ class Http:
         path: str = "/",
     ) -> Reply:
         """Send one request on a connection of its own, and read the whole answer."""
-        connection = self.connect()
         target = f"{path}?{urlencode(parameters)}" if parameters else path
         data = body.encode() if isinstance(body, str) else body
-        connection.request(method, target, body=data, headers={**self.headers, **(headers or {})})
-        answer = connection.getresponse()
-        reply = Reply(answer.status, dict(answer.getheaders()), answer.read())
-        connection.close()
-        return reply
+        with closing(self.connect()) as connection:
+            connection.request(method, target, body=data, headers={**self.headers, **(headers or {})})
+            answer = connection.getresponse()
+            return Reply(answer.status, dict(answer.getheaders()), answer.read())
 
     def connect(self) -> http.client.HTTPConnection:
         """A connection, for tests that do not read the whole answer."""
