@@ -7,6 +7,7 @@ import os
 import signal
 import ssl
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +33,7 @@ CRASHED = 4
 
 _LOGGER = logging.getLogger(__name__)
 _TICK_SECONDS = 0.1
+_RESTLESS_ASSIGNMENTS, _RESTLESS_SECONDS = 6, 60.0
 _STOP_SECONDS = 3.0
 
 
@@ -76,6 +78,7 @@ class Worker:
         self._lanes: dict[str, Lanes] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._is_ready = False
+        self._assigned_at: deque[float] = deque(maxlen=_RESTLESS_ASSIGNMENTS)
 
     def run(self) -> int:
         """Work until SIGTERM or SIGINT; return the exit code. Prints `ready` once its partitions are recovered."""
@@ -83,6 +86,18 @@ class Worker:
 
     def assigned(self, partitions: set[TP], generation: int) -> None:
         """Recover these partitions."""
+        self._assigned_at.append(time.monotonic())
+        if (
+            len(self._assigned_at) == _RESTLESS_ASSIGNMENTS
+            and self._assigned_at[-1] - self._assigned_at[0] < _RESTLESS_SECONDS
+        ):
+            _LOGGER.warning(
+                "%s was given partitions %d times within a minute; if another worker runs under this name, give each "
+                "its own with TOKENTIDE_WORKER",
+                self._settings.name,
+                _RESTLESS_ASSIGNMENTS,
+            )
+            self._assigned_at.clear()
         for topic, lanes in self._lanes.items():
             lanes.assign({tp.partition for tp in partitions if tp.topic == topic}, generation)
         self._spawn(self._announce(len(partitions)))
