@@ -56,6 +56,7 @@ def set_budgets(settings: ConsoleSettings) -> None:
 
 def wait_until_all_run(running: Stack) -> None:
     """Return when the last one that was killed is up again."""
+    time.sleep(1)  # the supervisor looks ten times a second
     deadline = time.monotonic() + 60
     while any(status.state is not ProgramState.RUNNING for status in running.statuses()):
         assert time.monotonic() < deadline, running.statuses()

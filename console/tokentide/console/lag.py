@@ -154,9 +154,11 @@ def wait_until_settled(
     """
     deadline = clock() + timeout_seconds
     was_settled = False
-    with LagReader(settings) as reader:
+    reader: LagReader | None = None
+    with ExitStack() as connections:
         while True:
             try:
+                reader = reader or connections.enter_context(LagReader(settings))
                 behind = reader.read()
             except ServiceUnavailableError:
                 # A coordinator that moves, a broker that restarts: both are over in seconds.
