@@ -12,8 +12,9 @@ from clickhouse_connect.driver.exceptions import DatabaseError, OperationalError
 from urllib3.exceptions import ProtocolError
 
 from tokentide.schemas import ServiceUnavailableError, StorageRefusedError
+from tokentide.schemas.failures import CLICKHOUSE, Handling
 from tokentide.sinks import ClickHouseSettings, connect, migrate, translate, translated
-from tokentide.sinks.failures import ADVICE, RETRYABLE
+from tokentide.sinks.failures import RowRefusedError
 
 HERE = ClickHouseSettings(url="http://127.0.0.1:8123", user="writer")
 PASSWORD = "a secret"
@@ -89,29 +90,51 @@ def test_a_table_that_is_missing_asks_for_a_migration(empty: ClickHouseSettings)
     client.close()
 
 
-@pytest.mark.parametrize("code", sorted(RETRYABLE))
+def codes(handling: Handling) -> list[int]:
+    """The codes of ClickHouse that are handled so."""
+    return [code for code, failure in CLICKHOUSE.items() if failure.handling is handling]
+
+
+@pytest.mark.parametrize("code", codes(Handling.RETRY))
 def test_what_may_pass_is_worth_another_try(code: int) -> None:
     error = translate(fault(code, f"Code: {code}. DB::Exception: busy"), HERE, "insert into usage_events")
 
     assert isinstance(error, ServiceUnavailableError)
     assert str(error) == (
         f"ClickHouse at http://127.0.0.1:8123 cannot insert into usage_events now: busy "
-        f"(code {code}, {RETRYABLE[code]})"
+        f"(code {code}, {CLICKHOUSE[code].name})"
     )
 
 
-@pytest.mark.parametrize("code", [*sorted(ADVICE), 6, 27, 53, 62, 117, 469, 516, 1002, 99999])
+@pytest.mark.parametrize("code", [*codes(Handling.STOP), 27, 53, 62, 117, 1002, 99999])
 def test_what_will_never_pass_stops_the_sink_and_says_what_to_do(code: int) -> None:
     error = translate(fault(code, "Code: 1. DB::Exception: no"), HERE, "insert")
 
+    advice = CLICKHOUSE[code].advice if code in CLICKHOUSE else "mend that and start again"
     assert isinstance(error, StorageRefusedError)
-    assert str(error).rpartition("; ")[2] == {516: str(error)}.get(
-        code, ADVICE.get(code, "mend that and start again").format(user="writer")
-    )
+    assert not isinstance(error, RowRefusedError)
+    assert str(error).endswith(advice.format(user="writer"))
 
 
-def test_no_code_is_both_retryable_and_refused() -> None:
-    assert not RETRYABLE.keys() & ADVICE.keys()
+@pytest.mark.parametrize("code", codes(Handling.DEAD_LETTER))
+def test_what_one_row_is_to_blame_for_names_the_reason_for_the_dead_letter(code: int) -> None:
+    error = translate(fault(code, f"Code: {code}. DB::Exception: {'no' * 5000}"), HERE, "insert")
+
+    assert isinstance(error, RowRefusedError)
+    assert error.reason.startswith("ClickHouse: nono")
+    assert error.reason.endswith(f"(code {code}, {CLICKHOUSE[code].name})")
+    assert len(error.reason) < 2048
+
+
+def test_the_names_are_those_that_clickhouse_gives_its_codes(settings: ClickHouseSettings) -> None:
+    client = connect(settings)
+    asked = "SELECT code, name FROM system.errors SETTINGS system_events_show_zero_values = 1"
+    names = dict(client.query(asked).result_rows)
+    client.close()
+
+    assert {code: names[code] for code in CLICKHOUSE} == {
+        code: failure.name for code, failure in CLICKHOUSE.items()
+    }
 
 
 @pytest.mark.parametrize(

@@ -88,14 +88,14 @@ def test_several_processes_may_migrate_at_once(empty: ClickHouseSettings) -> Non
 def test_a_file_with_an_unknown_column_is_named_with_what_clickhouse_says(
     empty: ClickHouseSettings, folder: Path
 ) -> None:
-    (folder / "0006_wrong.sql").write_text(
+    (folder / "0098_wrong.sql").write_text(
         "CREATE VIEW IF NOT EXISTS wrong AS SELECT carbon_grams FROM usage_events"
     )
 
     with pytest.raises(StorageRefusedError) as failure:
         migrate(empty, folder)
 
-    assert "refused to apply 0006_wrong.sql" in str(failure.value)
+    assert "refused to apply 0098_wrong.sql" in str(failure.value)
     assert "carbon_grams" in str(failure.value)
     assert "mend that file and migrate again" in str(failure.value)
 
@@ -104,19 +104,19 @@ def test_a_failed_file_is_applied_from_its_start_once_it_is_mended(
     empty: ClickHouseSettings, folder: Path
 ) -> None:
     half = "CREATE TABLE IF NOT EXISTS half (a Int8) ENGINE = MergeTree ORDER BY a;\n"
-    (folder / "0006_two.sql").write_text(half + "CREATE VIEW IF NOT EXISTS two AS SELECT b FROM half")
-    with pytest.raises(StorageRefusedError, match=r"0006_two\.sql"):
+    (folder / "0098_two.sql").write_text(half + "CREATE VIEW IF NOT EXISTS two AS SELECT b FROM half")
+    with pytest.raises(StorageRefusedError, match=r"0098_two\.sql"):
         migrate(empty, folder)
 
-    (folder / "0006_two.sql").write_text(half + "CREATE VIEW IF NOT EXISTS two AS SELECT a FROM half")
+    (folder / "0098_two.sql").write_text(half + "CREATE VIEW IF NOT EXISTS two AS SELECT a FROM half")
     applied = migrate(empty, folder)
 
-    assert applied == ["0006_two.sql"]
+    assert applied == ["0098_two.sql"]
     assert {"half", "two"} <= tables(empty)
 
 
 def test_a_database_of_a_newer_version_is_refused(settings: ClickHouseSettings, folder: Path) -> None:
-    (folder / "0006_newer.sql").write_text("CREATE TABLE newer (a Int8) ENGINE = MergeTree ORDER BY a")
+    (folder / "0098_newer.sql").write_text("CREATE TABLE newer (a Int8) ENGINE = MergeTree ORDER BY a")
     migrate(settings, folder)
 
     with pytest.raises(StorageRefusedError) as failure:

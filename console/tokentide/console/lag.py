@@ -11,24 +11,13 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from tokentide.console.broker import QUIET, reach
 from tokentide.console.settings import ConsoleSettings
 from tokentide.schemas import ServiceUnavailableError, SettingsError
+from tokentide.schemas.failures import Handling, kafka_handling
 
 __all__ = ["LagReader", "pipeline_lag", "wait_until_settled"]
 
 _REQUEST_SECONDS = 15.0
 _LOOK_SECONDS = 0.5
 _PAUSE_SECONDS = 0.1
-# What passes: a topic that was just made, a node that was just lost.
-_MOVING = frozenset(
-    {
-        KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
-        KafkaError.COORDINATOR_NOT_AVAILABLE,
-        KafkaError.LEADER_NOT_AVAILABLE,
-        KafkaError.NOT_COORDINATOR,
-        KafkaError.NOT_LEADER_FOR_PARTITION,
-        KafkaError.OFFSET_NOT_AVAILABLE,
-        KafkaError.UNKNOWN_TOPIC_OR_PART,
-    }
-)
 
 # A topic and the number of one of its partitions.
 _Place = tuple[str, int]
@@ -88,7 +77,7 @@ class LagReader:
                 return self._read()
             except KafkaException as error:
                 problem: KafkaError = error.args[0]
-                if problem.code() not in _MOVING or time.monotonic() >= deadline:
+                if kafka_handling(problem.code()) is Handling.STOP or time.monotonic() >= deadline:
                     raise ServiceUnavailableError(
                         f"Kafka at {self._address} does not tell its offsets ({problem.str()}); check that it is up "
                         "and try again."

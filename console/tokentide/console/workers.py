@@ -27,14 +27,18 @@ def _meter() -> int:
 
 
 def _sink() -> int:
-    from tokentide.sinks import SinkSettings, migrate, sink_stages
+    from tokentide.sinks import DeadLetters, SinkSettings, migrate, sink_stages
     from tokentide.streams.log import Log
     from tokentide.streams.worker import Worker, WorkerSettings
 
     settings = SinkSettings.from_env()
     log = Log(settings.kafka)
     migrate(settings.clickhouse)
-    stages = sink_stages(settings, lambda topic, partition: log.committed(settings.sink_id, topic, partition))
+    stages = sink_stages(
+        settings,
+        lambda topic, partition: log.committed(settings.sink_id, topic, partition),
+        DeadLetters(settings.kafka, settings.topics.rejected),
+    )
     worker = WorkerSettings(
         group=settings.sink_id,
         name=settings.worker,

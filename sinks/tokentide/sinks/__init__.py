@@ -6,7 +6,8 @@ Needs the extra `pipeline`. `tokentide.sinks.embedded`, a ClickHouse for laptops
 from tokentide.sinks.alerts import ALERTS
 from tokentide.sinks.batch import Batch, Batcher, token
 from tokentide.sinks.clients import Clients, connect, translated
-from tokentide.sinks.failures import translate
+from tokentide.sinks.dead_letters import DeadLetters, Refuse
+from tokentide.sinks.failures import RowRefusedError, translate
 from tokentide.sinks.landing import Landing, Record
 from tokentide.sinks.migration import MIGRATIONS, migrate
 from tokentide.sinks.rejected import REJECTED
@@ -28,8 +29,11 @@ __all__ = [
     "ClickHouseSettings",
     "ClickHouseWriter",
     "Clients",
+    "DeadLetters",
     "Landing",
     "Record",
+    "Refuse",
+    "RowRefusedError",
     "Sink",
     "SinkSettings",
     "connect",

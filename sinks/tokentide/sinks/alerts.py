@@ -49,5 +49,9 @@ def _rows(alerts: Sequence[tuple[Record, Alert]]) -> pa.Table:
     return pa.table(columns)
 
 
-ALERTS: Landing[tuple[Record, Alert]] = Landing("alert_events", _read, lambda _: 1, _rows)
+def _single(content: tuple[Record, Alert], index: int) -> tuple[int, bytes]:
+    return index, content[1].model_dump_json().encode()
+
+
+ALERTS: Landing[tuple[Record, Alert]] = Landing("alert_events", _read, lambda _: 1, _rows, _single)
 """How `usage.alerts` lands."""

@@ -4,16 +4,21 @@ import hashlib
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from datetime import UTC, datetime, timedelta
+from typing import Generic, NamedTuple, TypeVar
 
 import pyarrow as pa
 
+from tokentide.schemas import Rejected
 from tokentide.sinks.landing import Landing, Record
 from tokentide.sinks.settings import BatchSettings
 
-__all__ = ["Batch", "Batcher", "token"]
+__all__ = ["Batch", "Batcher", "Place", "token"]
 
 T = TypeVar("T")
+
+_EPOCH = datetime.fromtimestamp(0, UTC)
+_LAST_MS = 253_402_300_799_999  # the year 9999
 
 
 def token(topic: str, ranges: Mapping[int, tuple[int, int]], content: str = "") -> str:
@@ -26,12 +31,23 @@ def token(topic: str, ranges: Mapping[int, tuple[int, int]], content: str = "") 
     return "/".join([topic, *parts, content]).rstrip("/")
 
 
+class Place(NamedTuple):
+    """Where a record stands, and when it was produced, in Unix milliseconds."""
+
+    partition: int
+    offset: int
+    timestamp_ms: int
+
+
 @dataclass(frozen=True)
 class Batch(Generic[T]):
     """What one insert takes: the records' contents, their token, and the first and last offset per partition."""
 
     landing: Landing[T]
+    topic: str
     contents: list[T]
+    places: list[Place]
+    """Of each content, in the same order."""
     token: str
     ranges: dict[int, tuple[int, int]]
 
@@ -47,6 +63,25 @@ class Batch(Generic[T]):
         """
         return self.landing.build(self.contents, self.token)
 
+    def dead_letter(self, index: int, reason: str) -> Rejected:
+        """Return the rejection of one of the rows; the landing must have `single`."""
+        assert self.landing.single is not None
+        for content, place in zip(self.contents, self.places, strict=True):
+            count = self.landing.count(content)
+            if index < count:
+                row, value = self.landing.single(content, index)
+                return Rejected.model_construct(
+                    topic=self.topic,
+                    partition=place.partition,
+                    offset=place.offset,
+                    row=row,
+                    timestamp=_moment(place.timestamp_ms),
+                    reason=reason,
+                    value=value,
+                )
+            index -= count
+        raise IndexError(f"batch {self.token} has {index} rows less than that")
+
 
 @dataclass
 class _Part(Generic[T]):
@@ -57,6 +92,7 @@ class _Part(Generic[T]):
     rows: int = 0
     bytes: int = 0
     contents: list[T] = field(default_factory=list)
+    places: list[Place] = field(default_factory=list)
     digest: "hashlib.blake2b" = field(default_factory=lambda: hashlib.blake2b(digest_size=16))
 
 
@@ -85,7 +121,7 @@ class Batcher(Generic[T]):
         """How many rows are gathered."""
         return sum(part.rows for part in self._parts.values())
 
-    def add(self, partition: int, offset: int, value: bytes) -> None:
+    def add(self, partition: int, offset: int, value: bytes, timestamp_ms: int = 0) -> None:
         """Gather one record; one at or below the last offset of its partition is in the batch already.
 
         Raises DataLossError for a record that cannot be read.
@@ -102,6 +138,7 @@ class Batcher(Generic[T]):
         part.rows += self._landing.count(content)
         part.bytes += len(value)
         part.contents.append(content)
+        part.places.append(Place(partition, offset, timestamp_ms))
         part.digest.update(len(value).to_bytes(8, "little"))
         part.digest.update(value)
 
@@ -134,7 +171,14 @@ class Batcher(Generic[T]):
             content.update(part.digest.digest())
         return Batch(
             self._landing,
+            self._topic,
             [content for _, part in parts for content in part.contents],
+            [place for _, part in parts for place in part.places],
             token(self._topic, ranges, content.hexdigest()),
             ranges,
         )
+
+
+def _moment(milliseconds: int) -> datetime:
+    """The time of a record; what no calendar holds becomes its nearest end."""
+    return _EPOCH + timedelta(milliseconds=min(max(milliseconds, 0), _LAST_MS))

@@ -1,6 +1,6 @@
-"""What ClickHouse's errors mean: wait and try again, or stop and say what to do.
+"""What ClickHouse's errors mean: wait and try again, look for the row, or stop and say what to do.
 
-The names and numbers are those of ClickHouse's `system.errors`.
+The codes are in `tokentide.schemas.failures`.
 """
 
 import re
@@ -9,62 +9,18 @@ from clickhouse_connect.driver.exceptions import ClickHouseError, OperationalErr
 from urllib3.exceptions import HTTPError
 
 from tokentide.schemas import ServiceUnavailableError, StorageRefusedError
+from tokentide.schemas.failures import CLICKHOUSE, Failure, Handling
 from tokentide.sinks.settings import ClickHouseSettings
 
-__all__ = ["ADVICE", "CLIENT_ERRORS", "RETRYABLE", "translate"]
+__all__ = ["CLIENT_ERRORS", "RowRefusedError", "translate"]
 
 CLIENT_ERRORS = (ClickHouseError, HTTPError, OSError)
 """Everything that a call through clickhouse-connect may raise."""
 
-# The same request may work later: the server is busy, starting, read-only, out of memory or out of reach.
-RETRYABLE = {
-    3: "UNEXPECTED_END_OF_FILE",
-    32: "ATTEMPT_TO_READ_AFTER_EOF",
-    159: "TIMEOUT_EXCEEDED",
-    198: "DNS_ERROR",
-    201: "QUOTA_EXCEEDED",
-    202: "TOO_MANY_SIMULTANEOUS_QUERIES",
-    203: "NO_FREE_CONNECTION",
-    209: "SOCKET_TIMEOUT",
-    210: "NETWORK_ERROR",
-    225: "NO_ZOOKEEPER",
-    236: "ABORTED",
-    241: "MEMORY_LIMIT_EXCEEDED",
-    242: "TABLE_IS_READ_ONLY",
-    243: "NOT_ENOUGH_SPACE",
-    252: "TOO_MANY_PARTS",
-    254: "NO_ACTIVE_REPLICAS",
-    279: "ALL_CONNECTION_TRIES_FAILED",
-    285: "TOO_FEW_LIVE_REPLICAS",
-    286: "UNSATISFIED_QUORUM_FOR_PREVIOUS_WRITE",
-    319: "UNKNOWN_STATUS_OF_INSERT",
-    394: "QUERY_WAS_CANCELLED",
-    425: "SYSTEM_ERROR",
-    439: "CANNOT_SCHEDULE_TASK",
-    473: "DEADLOCK_AVOIDED",
-    499: "S3_ERROR",
-    667: "NOT_INITIALIZED",
-    745: "SERVER_OVERLOADED",
-    999: "KEEPER_EXCEPTION",
-}
-
-_PASSWORD = "set TOKENTIDE_CLICKHOUSE_USER and TOKENTIDE_CLICKHOUSE_PASSWORD"
-_RIGHT = "grant user {user} the right, or set TOKENTIDE_CLICKHOUSE_USER"
-_MIGRATE = "run `tokentide migrate`"
-
-# What to do about a refusal. Any code that is in neither table is a refusal too, in ClickHouse's own words.
-ADVICE = {
-    16: _MIGRATE,  # NO_SUCH_COLUMN_IN_TABLE
-    47: _MIGRATE,  # UNKNOWN_IDENTIFIER
-    60: _MIGRATE,  # UNKNOWN_TABLE
-    81: _MIGRATE,  # UNKNOWN_DATABASE
-    164: _RIGHT,  # READONLY
-    192: _PASSWORD,  # UNKNOWN_USER
-    193: _PASSWORD,  # WRONG_PASSWORD
-    194: _PASSWORD,  # REQUIRED_PASSWORD
-    497: _RIGHT,  # ACCESS_DENIED
-}
 _AUTHENTICATION_FAILED = 516
+_LONGEST_SENTENCE = 1000
+# In ClickHouse's own words.
+_UNKNOWN = Failure("", Handling.STOP)
 
 _STATUS = re.compile(r"HTTP status (\d{3})")
 _DECORATION = re.compile(
@@ -74,13 +30,22 @@ _DECORATION = re.compile(
 )
 
 
+class RowRefusedError(StorageRefusedError):
+    """Raised when ClickHouse refuses a value of a row; `reason` is its sentence. Without that row it may store."""
+
+    def __init__(self, message: str, reason: str = "") -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
 def translate(
     error: BaseException, settings: ClickHouseSettings, doing: str, advice: str | None = None
 ) -> ServiceUnavailableError | StorageRefusedError:
     """Return the error of ours for one of CLIENT_ERRORS.
 
-    `doing` completes "ClickHouse at URL could not ..."; `advice` takes the place of ADVICE.
-    ServiceUnavailableError: the identical call may work later. StorageRefusedError: it never will.
+    `doing` completes "ClickHouse at URL could not ..."; `advice` takes the place of the list's.
+    ServiceUnavailableError: the identical call may work later. StorageRefusedError: it never will; and
+    RowRefusedError, which is one: for the sake of a row.
     """
     where = f"ClickHouse at {settings.url}"
     code = getattr(error, "code", None)
@@ -89,12 +54,17 @@ def translate(
         return StorageRefusedError(
             f"{where} refused the password of user {settings.user}: set TOKENTIDE_CLICKHOUSE_PASSWORD"
         )
-    if code in RETRYABLE:
-        return ServiceUnavailableError(f"{where} cannot {doing} now: {said} (code {code}, {RETRYABLE[code]})")
-    if code is not None:
-        advice = advice or ADVICE.get(code, "mend that and start again").format(user=settings.user)
-        return StorageRefusedError(f"{where} refused to {doing}: {said} (code {code}); {advice}")
-    return _without_code(error, where, doing, said)
+    if code is None:
+        return _without_code(error, where, doing, said)
+    failure = CLICKHOUSE.get(code, _UNKNOWN)
+    if failure.handling is Handling.RETRY:
+        return ServiceUnavailableError(f"{where} cannot {doing} now: {said} (code {code}, {failure.name})")
+    advice = advice or (failure.advice or "mend that and start again").format(user=settings.user)
+    message = f"{where} refused to {doing}: {said} (code {code}); {advice}"
+    if failure.handling is Handling.DEAD_LETTER:
+        reason = f"ClickHouse: {said[:_LONGEST_SENTENCE]} (code {code}, {failure.name})"
+        return RowRefusedError(message, reason)
+    return StorageRefusedError(message)
 
 
 def _without_code(

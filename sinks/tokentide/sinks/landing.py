@@ -35,13 +35,16 @@ class Landing(Generic[T]):
     """How the records of one topic become rows of one table.
 
     `read` decodes a record, or raises ValueError or the decoder's own error; `count` says how many rows it
-    makes; `rows` makes one Arrow table of many: the same table for the same records, always.
+    makes; `rows` makes one Arrow table of many: the same table for the same records, always. `single` gives one
+    row of a record, by its index: the number by which Rejected names it, and a record of it alone; without
+    `single` a row that ClickHouse refuses stops the sink.
     """
 
     table: str
     read: Callable[[Record], T]
     count: Callable[[T], int]
     rows: Callable[[Sequence[T]], pa.Table]
+    single: Callable[[T, int], tuple[int, bytes]] | None = None
 
     def decode(self, record: Record) -> T:
         """Return the record's content.

@@ -30,6 +30,7 @@ def _rows(rejects: Sequence[tuple[Record, Rejected]]) -> pa.Table:
         name: pa.array([getattr(reject, field) for _, reject in rejects], kind)
         for name, (field, kind) in _COLUMNS.items()
     }
+    columns["source_row"] = pa.array([reject.row or 0 for _, reject in rejects], pa.uint64())
     columns["kafka_partition"], columns["kafka_offset"], columns["version"] = place_columns(
         [record.partition for record, _ in rejects], [record.offset for record, _ in rejects]
     )
@@ -37,4 +38,4 @@ def _rows(rejects: Sequence[tuple[Record, Rejected]]) -> pa.Table:
 
 
 REJECTED: Landing[tuple[Record, Rejected]] = Landing("rejected_events", _read, lambda _: 1, _rows)
-"""How `usage.rejected` lands."""
+"""How `usage.rejected` lands. It has no `single`: a refused rejection would be rejected, and that one again."""

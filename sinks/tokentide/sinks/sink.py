@@ -7,10 +7,14 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Generic, TypeVar
 
+import pyarrow as pa
+
 from tokentide.schemas import DataLossError
 from tokentide.schemas.chunk import Chunk
 from tokentide.sinks.alerts import ALERTS
 from tokentide.sinks.batch import Batch, Batcher
+from tokentide.sinks.bisection import store_in_parts
+from tokentide.sinks.dead_letters import Refuse
 from tokentide.sinks.landing import Landing
 from tokentide.sinks.rejected import REJECTED
 from tokentide.sinks.settings import BatchSettings, SinkSettings
@@ -40,6 +44,10 @@ class Sink(Generic[T]):
     those below would be taken for known and skipped, and committed as stored. What is on its way already
     cannot be called back; it lands a second time with the records that come again, which the tables' keys
     make one row, but it acknowledges nothing for a partition that was closed meanwhile.
+
+    A row that ClickHouse refuses for what is in it is looked for by halves, all others are stored, and `refuse`
+    is told of it before its offset is acknowledged. A crash in between does all of that again: the same rows land
+    on the same keys, the same rejection has the same name.
     """
 
     def __init__(
@@ -50,13 +58,16 @@ class Sink(Generic[T]):
         committed: Committed,
         settings: BatchSettings | None = None,
         *,
+        refuse: Refuse | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        """Without `refuse`, or `single` of the landing, a row that is refused stops the sink."""
         self.topic = topic
         self._landing = landing
         self._writer = writer
         self._committed = committed
         self._settings = settings or BatchSettings()
+        self._refuse = refuse if landing.single is not None else None
         self._clock = clock
         self._batcher = Batcher(landing, topic, self._settings, clock)
         # One object for each time that a partition is opened.
@@ -104,7 +115,7 @@ class Sink(Generic[T]):
                     f"{self.topic}[{partition}] holds a record without a value at offset {record.offset}, "
                     f"which is no row of {self._landing.table}: stop what else writes there"
                 )
-            self._batcher.add(partition, record.offset, record.value)
+            self._batcher.add(partition, record.offset, record.value, record.timestamp)
 
     async def flush(self) -> Mapping[int, int]:
         """Insert what is due: a batch that is full, or whose first record has waited long enough.
@@ -152,17 +163,32 @@ class Sink(Generic[T]):
 
     def _send(self, batch: Batch[T]) -> None:
         rows = batch.rows()
-        if rows.num_rows:
-            self._writer.insert_with_retry(batch.table, rows, batch.token, self._stop)
+        if not rows.num_rows:
+            return
+
+        def insert(part: pa.Table, token: str) -> None:
+            self._writer.insert_with_retry(batch.table, part, token, self._stop)
+
+        if self._refuse is None:
+            insert(rows, batch.token)
+            return
+        refused = store_in_parts(insert, rows, batch.token)
+        if refused:
+            self._refuse([batch.dead_letter(index, reason) for index, reason in refused])
 
 
-def sink_stages(settings: SinkSettings, committed: Committed) -> list[Sink[Any]]:
-    """Return the four sinks of a worker: priced rows, totals, alerts and rejected records."""
+def sink_stages(
+    settings: SinkSettings, committed: Committed, refuse: Refuse | None = None
+) -> list[Sink[Any]]:
+    """Return the four sinks of a worker: priced rows, totals, alerts and rejected records.
+
+    `refuse` takes the rows that ClickHouse refuses; without it such a row stops the sink.
+    """
     writer = ClickHouseWriter(settings.clickhouse)
     topics = settings.topics
     return [
-        Sink(topics.priced, USAGE, writer, committed, settings.batch),
-        Sink(topics.spend, SPEND, writer, committed, settings.batch),
-        Sink(topics.alerts, ALERTS, writer, committed, settings.batch),
-        Sink(topics.rejected, REJECTED, writer, committed, settings.batch),
+        Sink(topics.priced, USAGE, writer, committed, settings.batch, refuse=refuse),
+        Sink(topics.spend, SPEND, writer, committed, settings.batch, refuse=refuse),
+        Sink(topics.alerts, ALERTS, writer, committed, settings.batch, refuse=refuse),
+        Sink(topics.rejected, REJECTED, writer, committed, settings.batch, refuse=refuse),
     ]

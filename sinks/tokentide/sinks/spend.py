@@ -64,5 +64,10 @@ def _rows(updates: Sequence[_Update]) -> pa.Table:
     )
 
 
-SPEND: Landing[_Update] = Landing("spend_totals", _read, lambda update: len(update.totals), _rows)
+def _single(update: _Update, index: int) -> tuple[int, bytes]:
+    alone = msgspec.structs.replace(update, totals=[update.totals[index]])
+    return index, msgspec.json.encode(alone)
+
+
+SPEND: Landing[_Update] = Landing("spend_totals", _read, lambda update: len(update.totals), _rows, _single)
 """How `usage.spend` lands."""

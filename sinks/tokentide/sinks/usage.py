@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 
-from tokentide.schemas.columns import read_chunk
+from tokentide.schemas.columns import read_chunk, write_chunk
 from tokentide.sinks.landing import Landing, Record, place_columns
 
 __all__ = ["LOW_CARDINALITY", "USAGE"]
@@ -21,6 +21,8 @@ LOW_CARDINALITY = frozenset(
 )
 """The columns that are LowCardinality in `usage_events`: ClickHouse takes them faster as dictionaries."""
 
+_PLACES = ("priced_partition", "priced_offset", "version")
+
 
 def _read(record: Record) -> pa.Table:
     """The rows of one chunk, with its place in `usage.priced`.
@@ -29,7 +31,7 @@ def _read(record: Record) -> pa.Table:
     """
     chunk = read_chunk(record.value)
     places = place_columns(np.full(chunk.num_rows, record.partition), np.full(chunk.num_rows, record.offset))
-    for name, column in zip(("priced_partition", "priced_offset", "version"), places, strict=True):
+    for name, column in zip(_PLACES, places, strict=True):
         chunk = chunk.append_column(name, column)
     return chunk
 
@@ -44,5 +46,11 @@ def _rows(chunks: Sequence[pa.Table]) -> pa.Table:
     return pa.table(columns, names=table.column_names).combine_chunks()
 
 
-USAGE: Landing[pa.Table] = Landing("usage_events", _read, lambda chunk: chunk.num_rows, _rows)
+def _single(chunk: pa.Table, index: int) -> tuple[int, bytes]:
+    """One row, named by the offset of its event: chunk borders differ in a replay, that does not."""
+    (row,) = chunk.drop_columns(list(_PLACES)).slice(index, 1).combine_chunks().to_batches()
+    return row.column("source_offset")[0].as_py(), write_chunk(row)
+
+
+USAGE: Landing[pa.Table] = Landing("usage_events", _read, lambda chunk: chunk.num_rows, _rows, _single)
 """How `usage.priced` lands."""

@@ -7,6 +7,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from tokentide.schemas import KafkaSettings, ServiceUnavailableError
 from tokentide.schemas.chunk import Record
+from tokentide.schemas.failures import Handling, kafka_handling
 
 __all__ = ["Log"]
 
@@ -51,6 +52,8 @@ class Log:
                     if error is not None:
                         if error.code() == KafkaError._PARTITION_EOF:
                             return
+                        if kafka_handling(error.code()) is Handling.RETRY:
+                            continue  # librdkafka tries again by itself; the deadline goes on
                         raise KafkaException(error)
                     deadline = time.monotonic() + _TIMEOUT_SECONDS
                     offset = message.offset()
