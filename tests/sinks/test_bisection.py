@@ -19,7 +19,7 @@ class Table:
         self.stored: list[int] = []
 
     def insert(self, rows: pa.Table, token: str) -> None:
-        numbers = rows.column("number").to_pylist()
+        numbers = [int(number) for number in rows.column("number").to_numpy()]
         self.tried.append((token, numbers))
         if found := self.poison & set(numbers):
             raise RowRefusedError("no", f"refused for {min(found)}")

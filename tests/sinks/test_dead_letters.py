@@ -14,6 +14,7 @@ from tokentide.schemas import (
     KafkaSettings,
     Period,
     PricedUsage,
+    PriceStatus,
     Rejected,
     Scope,
     SpendTotal,
@@ -84,7 +85,7 @@ def priced(offsets: Sequence[int]) -> bytes:
             cost_usd=None,
             input_cost_usd=None,
             cache_cost_usd=None,
-            price_status="unpriced",
+            price_status=PriceStatus.UNPRICED,
             priced_at=NOON,
         ).model_dump()
         for offset in offsets

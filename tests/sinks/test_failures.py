@@ -129,7 +129,7 @@ def test_what_one_row_is_to_blame_for_names_the_reason_for_the_dead_letter(code:
 def test_the_names_are_those_that_clickhouse_gives_its_codes(settings: ClickHouseSettings) -> None:
     client = connect(settings)
     asked = "SELECT code, name FROM system.errors SETTINGS system_events_show_zero_values = 1"
-    names = dict(client.query(asked).result_rows)
+    names = {code: name for code, name in client.query(asked).result_rows}
     client.close()
 
     assert {code: names[code] for code in CLICKHOUSE} == {

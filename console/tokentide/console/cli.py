@@ -16,6 +16,7 @@ from tokentide.console.commands import (
     budgets,
     demo,
     doctor,
+    rejected,
     replay,
     servers,
     sql,
@@ -39,6 +40,7 @@ for command in (up.up, demo.demo, doctor.doctor, topics.migrate, sql.sql, replay
     app.command()(command)
 app.add_typer(topics.group, name="topics")
 app.add_typer(budgets.group, name="budgets")
+app.add_typer(rejected.group, name="rejected")
 app.add_typer(workers.group, name="worker")
 app.command()(servers.kafka)
 app.command()(servers.clickhouse)

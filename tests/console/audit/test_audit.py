@@ -4,6 +4,7 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import pytest
 from confluent_kafka import TopicPartition
@@ -14,7 +15,7 @@ from support.sources import Key, Sources
 from tokentide.console.audit import AuditReport, AuditRules, Source, run_audit
 from tokentide.console.settings import ConsoleSettings
 from tokentide.schemas import ServiceUnavailableError, SettingsError, StorageRefusedError
-from tokentide.sinks import ClickHouseSettings
+from tokentide.sinks import ClickHouseSettings, connect
 
 RULES = AuditRules()
 HOUR, DAY, MONTH = 1762164000, 1762128000, 1761955200
@@ -327,6 +328,36 @@ def test_the_command_shows_what_is_not_equal(settings: ConsoleSettings) -> None:
     assert content["equal"] is False
     assert content["suspects"] == ["ClickHouse aggregates"]
     assert content["differences"][0]["found"] == "355000001"
+
+
+def test_a_row_that_clickhouse_refused_is_missing_with_the_reason(settings: ConsoleSettings) -> None:
+    sources = ordinary()
+    sources.rows = [row for row in sources.rows if row["event_id"] != "plain-2"]
+    sources.write(settings)
+    offset = next(number for number, sent in enumerate(sources.log[0]) if b"plain-2" in (sent.value or b""))
+    client = connect(settings.clickhouse)
+    # Its own row is there by now, so this one explains nothing.
+    for row, reason in ((offset, "no more than 100 tokens"), (0, "it was mended since")):
+        client.insert(
+            "rejected_events",
+            [[settings.topics.priced, 0, 4, row, datetime.now(UTC), reason]],
+            column_names=[
+                *("source_topic", "source_partition", "source_offset", "source_row", "timestamp", "reason")
+            ],
+        )
+    client.close()
+
+    report = run_audit(settings, rules=RULES)
+    answer = audit_by_command(settings)
+
+    assert not report.equal
+    assert report.refused_rows == 1
+    assert [(each.scope_id, each.reason) for each in report.differences if each.scope == "event"] == [
+        (f"plain-2 @ 0:{offset}", "no more than 100 tokens")
+    ]
+    assert answer.code == 1
+    assert f"event plain-2 @ 0:{offset}: no more than 100 tokens" in answer.out
+    assert "1 row of these is missing for ClickHouse refused what is in them" in " ".join(answer.out.split())
 
 
 @pytest.mark.parametrize(

@@ -45,6 +45,7 @@ def report(**changes: object) -> AuditReport:
         cross_partition_count=0,
         late_duplicates=(),
         late_duplicate_count=0,
+        refused_rows=0,
         truncated=(),
         retired=0,
         has_grown=False,

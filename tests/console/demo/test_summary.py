@@ -76,6 +76,7 @@ def result() -> DemoResult:
             cross_partition_count=0,
             late_duplicates=(),
             late_duplicate_count=0,
+            refused_rows=0,
             truncated=(),
             retired=0,
             has_grown=False,

@@ -1,6 +1,6 @@
 """Comparing what the sources say, number by number."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from tokentide.console.audit.identities import Identities, Identity, Place
 from tokentide.console.audit.report import Difference, Source
@@ -24,10 +24,13 @@ def compare_totals(source: Source, expected: Totals, found: Totals) -> Iterator[
                 yield Difference(source, *cell, field, wanted, got)
 
 
-def compare_rows(identities: Identities) -> Iterator[Difference]:
-    """Yield every event and every rejected record that is not one row, and the rows that are no record."""
+def compare_rows(identities: Identities, refused: Mapping[Place, str]) -> Iterator[Difference]:
+    """Yield every event and every rejected record that is not one row, and the rows that are no record.
+
+    `refused` are the events whose rows ClickHouse refused, with its reasons: missing they are all the same.
+    """
     for identity in identities.missing():
-        yield _event(identity, 1, 0)
+        yield _event(identity, 1, 0, refused.get(Place(identity.partition, identity.offset)))
     for identity in identities.surplus():
         yield _event(identity, 0, 1)
     for identity, count in identities.repeated():
@@ -38,9 +41,9 @@ def compare_rows(identities: Identities) -> Iterator[Difference]:
         yield _rejected(place, 0, 1)
 
 
-def _event(identity: Identity, expected: int, found: int) -> Difference:
+def _event(identity: Identity, expected: int, found: int, reason: str | None = None) -> Difference:
     name = f"{identity.event_id} @ {identity.partition}:{identity.offset}"
-    return Difference(Source.RAW, "event", name, None, None, "rows", expected, found)
+    return Difference(Source.RAW, "event", name, None, None, "rows", expected, found, reason)
 
 
 def _rejected(place: Place, expected: int, found: int) -> Difference:

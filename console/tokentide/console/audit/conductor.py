@@ -63,7 +63,7 @@ def run_audit(
         expected = roll_up(fold.hours)
         audit.totals[Source.LOG] = overall(expected)
         audit.check_state(_read_changelog(settings, audit), expected, fold)
-        audit.check_raw(expected)
+        audit.check_raw(expected, settings.topics.priced)
         audit.check_aggregates(expected)
         shared = identities.in_several_partitions()
         cross_partition_ids = tuple(islice(shared, _KEPT_IDS))
@@ -84,6 +84,7 @@ def run_audit(
             cross_partition_count=len(cross_partition_ids) + sum(1 for _ in shared),
             late_duplicates=tuple(fold.late_duplicates),
             late_duplicate_count=fold.late_duplicate_count,
+            refused_rows=audit.refused_rows,
             truncated=audit.truncated,
             retired=audit.retired,
             has_grown=log.has_grown(),
@@ -107,6 +108,7 @@ class _Audit:
         self.findings = Findings()
         self.totals: dict[Source, Used] = {}
         self.retired = 0
+        self.refused_rows = 0
 
     def watched(self, what: str, items: Iterable[Item]) -> Iterator[Item]:
         """Yield the items, and tell of them now and then."""
@@ -134,7 +136,7 @@ class _Audit:
         found = roll_up(state.hours())
         self._compare(Source.STATE, remembered, found)
 
-    def check_raw(self, expected: Totals) -> None:
+    def check_raw(self, expected: Totals, priced_topic: str) -> None:
         """Compare the raw rows, one by one by where they come from, and as totals."""
         rows = self._warehouse.identities(self._spans)
         self._identities.add_found(self.watched("raw rows", rows))
@@ -144,7 +146,10 @@ class _Audit:
             self._identities.add_found(beyond)
         rejected = self._warehouse.rejected(self._spans)
         self._identities.add_found_rejected(self.watched("rejected records", rejected))
-        self.findings.add(compare_rows(self._identities))
+        refused = dict(self._warehouse.refused(priced_topic))
+        for difference in compare_rows(self._identities, refused):
+            self.refused_rows += difference.reason is not None
+            self.findings.add([difference])
         self._compare(Source.RAW, expected, roll_up(self._warehouse.raw_hours(self._spans)))
 
     def check_aggregates(self, expected: Totals) -> None:

@@ -27,6 +27,7 @@ class Difference:
 
     `scope` is one of Scope; or `event`, then `scope_id` is `event_id @ partition:offset`; or `rejected`, then
     it is `partition:offset`. The latter two count rows and have no period. `period_start` is in Unix seconds.
+    `reason` is given for a row that is missing because ClickHouse refused it: it stands in `usage.rejected`.
     """
 
     source: Source
@@ -37,6 +38,7 @@ class Difference:
     field: str
     expected: int
     found: int
+    reason: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +50,8 @@ class AuditReport:
     there ClickHouse raw was taken as given, `base_events` of them. `retired` counts the days of entities and
     partitions that the state has given up on purpose. `late_duplicates` came again when the meter did not
     remember their ids any more: it counted them twice. `cross_partition_ids` stand in several partitions and
-    count once in each. Where the log `has_grown` since the audit began, or records were `behind` (by topic)
-    when it did, differences may only mean that the pipeline was at work.
+    count once in each. `refused_rows` of the missing rows were refused by ClickHouse. Where the log `has_grown`
+    since the audit began, or records were `behind` (by topic) when it did, differences may only mean that the pipeline was at work.
     """
 
     equal: bool
@@ -68,6 +70,7 @@ class AuditReport:
     cross_partition_count: int
     late_duplicates: tuple[str, ...]
     late_duplicate_count: int
+    refused_rows: int
     truncated: tuple[Span, ...]
     retired: int
     has_grown: bool

@@ -51,7 +51,10 @@ def differences_table(report: AuditReport) -> Table:
     for difference in _shown(report):
         table.add_row(
             difference.source.value,
-            Text(f"{difference.scope} {difference.scope_id}"),
+            Text(
+                f"{difference.scope} {difference.scope_id}"
+                + (f": {difference.reason}" if difference.reason else "")
+            ),
             _moment(difference),
             difference.field.removesuffix("_pico_usd").replace("_", " "),
             _amount(difference.field, difference.expected),
@@ -97,6 +100,12 @@ def _remarks(report: AuditReport) -> Iterator[str]:
         yield (
             f"{_count(report.late_duplicate_count, 'duplicate')} came later than the meter remembers ids "
             f"(TOKENTIDE_DEDUPE_DAYS), so it counted them again: {_ids(report.late_duplicates)}."
+        )
+    if report.refused_rows:
+        yield (
+            f"{_count(report.refused_rows, 'row')} of these {'is' if report.refused_rows == 1 else 'are'} missing for "
+            "ClickHouse refused what is in them; the totals count them. `tokentide rejected list` shows them, and "
+            "`tokentide rejected retry` stores them once the table takes them."
         )
     if report.cross_partition_count:
         yield (

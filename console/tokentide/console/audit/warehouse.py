@@ -113,6 +113,18 @@ class Warehouse:
         )
         return (Place(int(partition), int(offset)) for partition, offset in rows)
 
+    def refused(self, priced_topic: str) -> Iterator[tuple[Place, str]]:
+        """Yield where the events stand whose rows ClickHouse refused, and why; also if it has them by now."""
+        rows = self._rows(
+            f"""
+            SELECT source_partition, source_row, substring(reason, 1, 300)
+            FROM {self._database}.rejected_events FINAL
+            WHERE source_topic = {{topic:String}}
+            """,
+            {"topic": priced_topic},
+        )
+        return ((Place(int(partition), int(offset)), reason) for partition, offset, reason in rows)
+
     def _rows(self, query: str, parameters: dict[str, Any] | None = None) -> Iterator[Sequence[Any]]:
         with (
             translated(self._settings, "tell its totals"),
