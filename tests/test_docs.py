@@ -20,6 +20,7 @@ from support.variables import ROOT, variables_in_code
 from tokentide.console.settings import ConsoleSettings
 from tokentide.producers import ProducerSettings
 from tokentide.schemas import KafkaSettings, TopicNames, UsageEvent
+from tokentide.schemas.failures import CLICKHOUSE, KAFKA
 from tokentide.sinks import BatchSettings, ClickHouseSettings, connect, migrate
 from tokentide.streams.settings import MeterSettings
 
@@ -130,6 +131,16 @@ def test_every_command_that_is_shown_exists_with_its_options(path: Path) -> None
     }
 
     assert problems == {}
+
+
+@pytest.mark.parametrize("failures", [CLICKHOUSE, KAFKA], ids=["ClickHouse", "Kafka"])
+def test_every_error_code_is_in_the_document_with_what_is_done_about_it(failures: dict[int, Any]) -> None:
+    table = "\n".join(
+        f"| {code} | {name} | {handling} | {advice.format(user='...') or '-'} |"
+        for code, (name, handling, advice) in sorted(failures.items(), key=lambda item: (item[1][1], item[0]))
+    )
+
+    assert f"\n{table}\n\n" in (ROOT / "docs" / "troubleshooting.md").read_text(), f"paste this:\n{table}"
 
 
 def test_every_make_target_that_is_shown_exists() -> None:

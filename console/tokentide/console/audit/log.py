@@ -142,7 +142,7 @@ class TopicLog:
 
     def _silent(self, what: str) -> ServiceUnavailableError:
         return ServiceUnavailableError(
-            f"Kafka at {self._kafka.broker} {what} ({self._topic}); check that it is up and audit again"
+            f"Kafka at {self._kafka.broker} {what} ({self._topic}); check that it is up and try again"
         )
 
 

@@ -51,7 +51,8 @@ class AuditReport:
     partitions that the state has given up on purpose. `late_duplicates` came again when the meter did not
     remember their ids any more: it counted them twice. `cross_partition_ids` stand in several partitions and
     count once in each. `refused_rows` of the missing rows were refused by ClickHouse. Where the log `has_grown`
-    since the audit began, or records were `behind` (by topic) when it did, differences may only mean that the pipeline was at work.
+    since the audit began, or records were `behind` (by topic) when it did, differences may only mean
+    that the pipeline was at work.
     """
 
     equal: bool

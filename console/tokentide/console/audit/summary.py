@@ -102,10 +102,11 @@ def _remarks(report: AuditReport) -> Iterator[str]:
             f"(TOKENTIDE_DEDUPE_DAYS), so it counted them again: {_ids(report.late_duplicates)}."
         )
     if report.refused_rows:
+        verb = "is" if report.refused_rows == 1 else "are"
         yield (
-            f"{_count(report.refused_rows, 'row')} of these {'is' if report.refused_rows == 1 else 'are'} missing for "
-            "ClickHouse refused what is in them; the totals count them. `tokentide rejected list` shows them, and "
-            "`tokentide rejected retry` stores them once the table takes them."
+            f"{_count(report.refused_rows, 'row')} of these {verb} missing for ClickHouse refused what is "
+            "in them; the totals count them. `tokentide rejected list` shows them, and `tokentide rejected retry` "
+            "stores them once the table takes them."
         )
     if report.cross_partition_count:
         yield (
