@@ -157,3 +157,25 @@ def test_every_statement_may_run_again_over_its_own_work(settings: ClickHouseSet
 
     assert applied == FILES
     assert select(settings, "SELECT alert_id FROM alerts") == [("a",)]
+
+
+def test_rejections_of_before_rows_were_rejected_stay_and_their_file_may_be_applied_again(
+    empty: ClickHouseSettings, folder: Path
+) -> None:
+    newest = folder / "0006_rejected_rows.sql"
+    statements = newest.read_text()
+    newest.unlink()
+    migrate(empty, folder)
+    client = connect(empty)
+    client.command("INSERT INTO rejected_events (source_topic, source_offset) VALUES ('usage.events', 7)")
+    client.close()
+
+    migrate(empty)
+    # As when two workers apply it, or one that died before it could note that it did.
+    (folder / "0006_rejected_rows.sql").write_text(statements)
+    (folder / "0099_once_more.sql").write_text(statements)
+    migrate(empty, folder)
+
+    assert select(empty, "SELECT source_topic, source_offset, source_row FROM rejected") == [
+        ("usage.events", 7, 0)
+    ]
