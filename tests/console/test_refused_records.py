@@ -12,15 +12,12 @@ from confluent_kafka.cimpl import NewTopic
 
 from tokentide.schemas import DataLossError, KafkaSettings, TopicNames
 from tokentide.schemas.chunk import Chunk, Record
-from tokentide.schemas.columns import write_chunk
-from tokentide.streams.coverage import coverage_headers
 from tokentide.streams.log import Log
 from tokentide.streams.outbox import Outbox
 from tokentide.streams.prices import Catalogue
-from tokentide.streams.pricing import price_chunk
-from tokentide.streams.seen import SeenIds
 from tokentide.streams.spend import FENCE_KEY
-from tokentide.streams.stages import PricingStage, SpendStage
+from tokentide.streams.stages import PricingStage
+from tokentide.streams.stages.changelog import Changelog
 
 NOW = datetime(2026, 11, 1, 12, tzinfo=UTC)
 _NUMBERS = count(1)
@@ -44,7 +41,7 @@ def event(number: int) -> bytes:
             "model": "gpt-4o",
             "input_tokens": 10,
             "output_tokens": 1,
-            "user_id": random.Random(number).randbytes(30).hex(),
+            "user_id": f"user-{number}",
         }
     ).encode()
 
@@ -91,23 +88,17 @@ def test_an_event_is_not_covered_before_its_refusal_is_stored(kafka: str) -> Non
 
 
 def test_a_fence_is_not_stored_before_the_totals_that_it_speaks_for(kafka: str) -> None:
-    """More totals than one batch of librdkafka takes: those are too large for the topic, the last may not be."""
+    """The totals fill a batch of librdkafka's of their own; the fence would go with the next."""
     settings, failures = KafkaSettings(kafka), list[DataLossError]()
-    log = Log(settings)
-    topics, changelog = TopicNames(spend=create(kafka)), create(kafka, largest_bytes=20_000)
-    events = chunk(*map(event, range(12_000)))
-    rows = price_chunk(events, SeenIds(7), Catalogue(), NOW, 3600).rows
-    priced = Record(0, 0, None, write_chunk(rows), tuple(coverage_headers(events.first, events.last)))
+    log, topic = Log(settings), create(kafka, largest_bytes=500_000)
+    records = [(0, b"user:u-1|2026-11-01", random.Random(1).randbytes(1_100_000)), (0, FENCE_KEY, b"{}")]
 
     async def scenario() -> None:
         outbox = Outbox(settings, 10.0, failures.append)
-        stage = SpendStage(topics, changelog, 1, outbox, log)
-        await stage.open(0)
-        await stage.take(Chunk("usage.priced", 0, (priced,)))
-        await until_refused(stage.flush(), failures)
+        await until_refused(Changelog(topic, FENCE_KEY, outbox, log).remember(records), failures)
         outbox.close()
 
     asyncio.run(scenario())
 
-    assert changelog in str(failures[0])
-    assert FENCE_KEY not in {record.key for record in log.read(changelog, 0, 0)}
+    assert topic in str(failures[0])
+    assert list(log.read(topic, 0, 0)) == []
