@@ -1,7 +1,6 @@
 """The lag of the pipeline, on a real Kafka; this file plays the workers by committing for their groups."""
 
-import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from itertools import count
 
@@ -10,8 +9,6 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from tokentide.console.broker import reach
-from tokentide.console.kafka import KafkaCluster
-from tokentide.console.kafka.jars import ensure_jars
 from tokentide.console.lag import pipeline_lag, wait_until_settled
 from tokentide.console.settings import ConsoleSettings
 from tokentide.console.topics import ensure_topics
@@ -20,28 +17,16 @@ from tokentide.schemas import KafkaSettings, ServiceUnavailableError, SettingsEr
 _NUMBERS = count(1)
 
 
-@pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaCluster]:
-    try:
-        ensure_jars(progress=False)
-    except ServiceUnavailableError as error:
-        if os.environ.get("CI"):
-            raise
-        pytest.skip(str(error))
-    with KafkaCluster(tmp_path_factory.mktemp("kafka")) as running:
-        yield running
-
-
 @pytest.fixture
-def settings(cluster: KafkaCluster) -> ConsoleSettings:
+def settings(kafka: str) -> ConsoleSettings:
     """A pipeline of its own, with topics of two partitions and without a record."""
     number = next(_NUMBERS)
     names = {name: f"lag-{number}.{name}" for name in TopicNames.__dataclass_fields__}
     settings = ConsoleSettings(
-        kafka=KafkaSettings(cluster.bootstrap),
+        kafka=KafkaSettings(kafka),
         topics=TopicNames(**names),
-        meter_id=f"meter-{number}",
-        sink_id=f"sink-{number}",
+        meter_id=f"lag-{number}-meter",
+        sink_id=f"lag-{number}-sink",
         partitions=2,
     )
     ensure_topics(reach(settings.kafka), settings.topic_plans())

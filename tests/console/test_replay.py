@@ -6,7 +6,6 @@ import pty
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
@@ -15,8 +14,6 @@ import pytest
 from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
 
 from tokentide.console.broker import reach
-from tokentide.console.kafka import KafkaCluster
-from tokentide.console.kafka.jars import ensure_jars
 from tokentide.console.settings import ConsoleSettings
 from tokentide.console.topics import ensure_topics
 from tokentide.console.trace import Pacer, Rate, TraceOptions, generate_trace, read_trace, replay
@@ -33,26 +30,14 @@ ROWS = 300
 _NUMBERS = count(1)
 
 
-@pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaCluster]:
-    try:
-        ensure_jars(progress=False)
-    except ServiceUnavailableError as error:
-        if os.environ.get("CI"):
-            raise
-        pytest.skip(str(error))
-    with KafkaCluster(tmp_path_factory.mktemp("kafka")) as running:
-        yield running
-
-
 @pytest.fixture
-def settings(cluster: KafkaCluster) -> ConsoleSettings:
+def settings(kafka: str) -> ConsoleSettings:
     """A pipeline whose events topic is empty."""
     number = next(_NUMBERS)
     settings = ConsoleSettings(
-        kafka=KafkaSettings(cluster.bootstrap),
-        topics=replace(TopicNames(), events=f"events-{number}"),
-        meter_id=f"meter-{number}",
+        kafka=KafkaSettings(kafka),
+        topics=replace(TopicNames(), events=f"replay-{number}.events"),
+        meter_id=f"replay-{number}-meter",
     )
     ensure_topics(reach(settings.kafka), settings.topic_plans())
     return settings

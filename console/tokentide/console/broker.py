@@ -16,7 +16,7 @@ __all__ = ["QUIET", "Broker", "reach"]
 _LIST_SECONDS = 8.0
 
 # What librdkafka says around the words that matter: where it stood, and for how long.
-_NOISE = re.compile(r"^\S+?/\S+?: | \(after \d+ms in state \w+\)")
+_NOISE = re.compile(r"^\S+?/\S+?: | \(after \d+ms in state \w+(, \d+ identical error\(s\) suppressed)?\)")
 
 # librdkafka would print each refused connection; we say it once, in our words.
 QUIET: dict[str, str | int | float | bool] = {

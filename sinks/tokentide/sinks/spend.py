@@ -1,51 +1,23 @@
 """The records of `usage.spend`, which are changed totals of one entity, as rows of `spend_totals`."""
 
 from collections.abc import Sequence
-from typing import Annotated
 
 import msgspec
 import pyarrow as pa
 
-from tokentide.schemas import Period, Scope
+from tokentide.schemas.totals import Update, decode_update
 from tokentide.sinks.landing import Landing, Record, pico_usd_column
 
 __all__ = ["SPEND"]
 
-Whole = Annotated[int, msgspec.Meta(ge=0)]
 
-
-class _Total(msgspec.Struct):
-    """`SpendTotal`, decoded fast."""
-
-    period: Period
-    period_start: int
-    requests: Whole
-    input_tokens: Whole
-    output_tokens: Whole
-    cost_pico_usd: Whole
-    unpriced_requests: Whole
-
-
-class _Update(msgspec.Struct):
-    """`SpendUpdate`, decoded fast."""
-
-    scope: Scope
-    scope_id: str
-    source_partition: Whole
-    version: Whole
-    totals: list[_Total]
-
-
-_DECODER = msgspec.json.Decoder(_Update, strict=False)  # money is a string in JSON
-
-
-def _read(record: Record) -> _Update:
-    update = _DECODER.decode(record.value)
+def _read(record: Record) -> Update:
+    update = decode_update(record.value)
     pico_usd_column([total.cost_pico_usd for total in update.totals])  # refuses what the table cannot hold
     return update
 
 
-def _rows(updates: Sequence[_Update]) -> pa.Table:
+def _rows(updates: Sequence[Update]) -> pa.Table:
     pairs = [(update, total) for update in updates for total in update.totals]
     return pa.table(
         {
@@ -64,10 +36,10 @@ def _rows(updates: Sequence[_Update]) -> pa.Table:
     )
 
 
-def _single(update: _Update, index: int) -> tuple[int, bytes]:
+def _single(update: Update, index: int) -> tuple[int, bytes]:
     alone = msgspec.structs.replace(update, totals=[update.totals[index]])
     return index, msgspec.json.encode(alone)
 
 
-SPEND: Landing[_Update] = Landing("spend_totals", _read, lambda update: len(update.totals), _rows, _single)
+SPEND: Landing[Update] = Landing("spend_totals", _read, lambda update: len(update.totals), _rows, _single)
 """How `usage.spend` lands."""

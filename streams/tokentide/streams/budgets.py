@@ -1,11 +1,12 @@
 """Totals of every entity, its budgets and alerts: the state behind `usage.alerts` and `usage.limits`, as values."""
 
 from datetime import datetime
-from typing import Annotated, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 
 from tokentide.schemas import Alert, Budget, DataLossError, Limits, Period, Scope
+from tokentide.schemas.totals import decode_update
 from tokentide.streams.alerting import budget_alerts, budget_limits, cells_to_review, unpriced_alerts
 from tokentide.streams.budget_index import BudgetIndex
 from tokentide.streams.entity import Cell, Entity, Partial
@@ -16,31 +17,6 @@ __all__ = ["POSITION_KEY", "BudgetChanges", "BudgetState"]
 POSITION_KEY = b"#position"
 """Key of the changelog record that holds the next offset of `usage.spend`; no scope begins with #."""
 
-Whole = Annotated[int, msgspec.Meta(ge=0)]
-
-
-class _Total(msgspec.Struct):
-    """`SpendTotal`, as far as budgets ask."""
-
-    period: Period
-    period_start: int
-    input_tokens: Whole
-    output_tokens: Whole
-    cost_pico_usd: Whole
-    unpriced_requests: Whole
-
-
-class _Update(msgspec.Struct):
-    """`SpendUpdate`."""
-
-    scope: Scope
-    scope_id: str
-    source_partition: Whole
-    version: Whole
-    totals: list[_Total]
-
-
-_decode_update = msgspec.json.Decoder(_Update, strict=False).decode  # money is a string in JSON
 _decode_position = msgspec.json.Decoder(int).decode
 
 
@@ -89,7 +65,7 @@ class BudgetState:
     def apply(self, value: bytes, offset: int) -> None:
         """Take in a record of `usage.spend`. Raises DataLossError for what no meter writes."""
         try:
-            update = _decode_update(value)
+            update = decode_update(value)
         except msgspec.MsgspecError as error:
             raise DataLossError(
                 f"usage.spend holds at offset {offset} what no meter of this version writes: {error}"

@@ -1,7 +1,7 @@
 """Faust's transport, changed in three places: it hands out chunks, commits what we say, and drops nothing.
 
 aiokafka keeps what it is good at, the group and the fetching. What Faust 0.15.3 decides by itself about offsets
-is wrong around gaps, so here it decides nothing: see docs/architecture.md.
+is wrong around gaps, so here it decides nothing: see docs/exactness.md.
 """
 
 from collections.abc import AsyncIterator, Iterable, Iterator

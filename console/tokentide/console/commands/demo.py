@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tokentide.console.commands.options import Json
+from tokentide.console.commands.options import Json, Models, Rate, Teams, Users
 
 if TYPE_CHECKING:
     from tokentide.console.demo import DemoView
@@ -26,21 +26,10 @@ def demo(
         ),
     ] = None,
     keep: Annotated[bool, typer.Option("--keep", help="Leave everything running until Ctrl-C.")] = False,
-    models: Annotated[
-        str | None,
-        typer.Option(
-            metavar="PROVIDER/MODEL,...", help="Models for a CSV, which names none.", show_default=False
-        ),
-    ] = None,
-    users: Annotated[
-        int | None, typer.Option(metavar="N", help="Users for a CSV.", show_default=False)
-    ] = None,
-    teams: Annotated[
-        int | None, typer.Option(metavar="N", help="Teams for a CSV.", show_default=False)
-    ] = None,
-    rate: Annotated[
-        str, typer.Option(metavar="RATE", help="max, 500 (events a second) or x10 (times recorded speed).")
-    ] = "max",
+    models: Models = None,
+    users: Users = None,
+    teams: Teams = None,
+    rate: Rate = "max",
     meters: Annotated[int, typer.Option(min=1, metavar="N", help="Meter workers.")] = 1,
     sinks: Annotated[int, typer.Option(min=1, metavar="N", help="Sink workers.")] = 1,
     json: Json = False,

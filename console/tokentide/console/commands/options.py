@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-__all__ = ["Broker", "ClickHouse", "Json", "Partitions"]
+__all__ = ["Broker", "ClickHouse", "Json", "Models", "Partitions", "Rate", "Teams", "Users"]
 
 Broker = Annotated[
     str | None,
@@ -34,3 +34,14 @@ Partitions = Annotated[
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
+Models = Annotated[
+    str | None,
+    typer.Option(
+        metavar="PROVIDER/MODEL,...", help="Models for a CSV, which names none.", show_default=False
+    ),
+]
+Users = Annotated[int | None, typer.Option(metavar="N", help="Users for a CSV.", show_default=False)]
+Teams = Annotated[int | None, typer.Option(metavar="N", help="Teams for a CSV.", show_default=False)]
+Rate = Annotated[
+    str, typer.Option(metavar="RATE", help="max, 500 (events a second) or x10 (times recorded speed).")
+]

@@ -8,11 +8,12 @@ from datetime import UTC, datetime
 from tokentide.schemas import Limits, TopicNames
 from tokentide.schemas.chunk import Chunk, Record
 from tokentide.streams.budget_index import BudgetIndex
-from tokentide.streams.budgets import BudgetState
+from tokentide.streams.budgets import POSITION_KEY, BudgetState
 from tokentide.streams.log import Log
 from tokentide.streams.outbox import Outbox
 from tokentide.streams.partition import entity_key, entity_partition
 from tokentide.streams.rewriting import Rewriting
+from tokentide.streams.stages.changelog import Changelog
 
 __all__ = ["BudgetStage"]
 
@@ -43,7 +44,7 @@ class BudgetStage:
         """`partitions` is the number of partitions of `usage.spend`."""
         self.topic = topics.spend
         self._topics = topics
-        self._changelog = changelog
+        self._changelog = Changelog(changelog, POSITION_KEY, outbox, log)
         self._partitions = partitions
         self._outbox = outbox
         self._log = log
@@ -106,10 +107,7 @@ class BudgetStage:
                 published.send(self._topics.limits, value, key=name, partition=partition)
             records += [(partition, *record) for record in changed.changelog]
         await published.delivered()
-        remembered = self._outbox.group()
-        for partition, place, content in records:
-            remembered.send(self._changelog, content, key=place, partition=partition)
-        await remembered.delivered()
+        await self._changelog.remember(records)
         return {
             partition: changed.position
             for partition, changed in changes.items()
@@ -129,9 +127,8 @@ class BudgetStage:
         Their budgets may have been deleted while nobody looked.
         """
         state = BudgetState(self._index)
-        for record in self._log.read(self._changelog, partition, 0):
-            if record.key is not None:
-                state.load(record.key, record.value)
+        for key, value in self._changelog.read(partition):
+            state.load(key, value)
         limited: dict[str, bool] = {}
         for record in self._log.read(self._topics.limits, partition, 0):
             if record.value is not None:

@@ -1,0 +1,44 @@
+"""The fast form of `usage.spend`: `SpendUpdate` as msgspec decodes it."""
+
+from typing import Annotated
+
+from tokentide.schemas.spend import Period, Scope
+
+try:
+    import msgspec
+except ImportError as error:
+    raise ImportError("totals need msgspec: pip install 'tokentide[pipeline]'") from error
+
+__all__ = ["Total", "Update", "decode_update"]
+
+Whole = Annotated[int, msgspec.Meta(ge=0)]
+
+
+class Total(msgspec.Struct):
+    """`SpendTotal`."""
+
+    period: Period
+    period_start: int
+    requests: Whole
+    input_tokens: Whole
+    output_tokens: Whole
+    cost_pico_usd: Whole
+    unpriced_requests: Whole
+
+
+class Update(msgspec.Struct):
+    """`SpendUpdate`."""
+
+    scope: Scope
+    scope_id: str
+    source_partition: Whole
+    version: Whole
+    totals: list[Total]
+
+
+_DECODER = msgspec.json.Decoder(Update, strict=False)  # money is a string in JSON
+
+
+def decode_update(value: bytes) -> Update:
+    """Return one record of `usage.spend`; raises msgspec.MsgspecError for anything else."""
+    return _DECODER.decode(value)
