@@ -46,6 +46,7 @@ def main() -> None:
 
 def with_runs(folder: Path, count: int, days: int, percent: int) -> None:
     """Take in so many ids."""
+    print(f"before: {memory()}")
     seen = SeenIds(7, SeenStore(folder))
     writing: threading.Thread | None = None
     spent, everything = -time.process_time(), 0.0

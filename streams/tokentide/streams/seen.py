@@ -5,11 +5,10 @@ from collections.abc import Sequence
 from tokentide.streams.seen_run import Digests
 from tokentide.streams.seen_store import Mark, SeenStore
 
-__all__ = ["SeenIds"]
+__all__ = ["SPILLED_IDS", "SeenIds"]
 
 _DAY_MS = 86_400_000
-_SPILLED_IDS = 131_072
-_MOST_IDS = 4 * _SPILLED_IDS
+SPILLED_IDS = 65_536
 
 _Part = tuple[int, dict[bytes, int]]
 
@@ -30,8 +29,12 @@ class SeenIds:
     A record that comes again at the offset that is remembered is a replay, not a duplicate, and counts as new.
     """
 
-    def __init__(self, window_days: int, store: SeenStore | None = None) -> None:
+    def __init__(
+        self, window_days: int, store: SeenStore | None = None, spilled_ids: int = SPILLED_IDS
+    ) -> None:
+        """So many ids are worth a write to the store."""
         self._window_days = window_days
+        self._spilled_ids = spilled_ids
         self._store = store
         self._recent: list[_Part] = [(-1, {})]
         self._aside: tuple[_Part, ...] = ()
@@ -50,7 +53,7 @@ class SeenIds:
     @property
     def is_full(self) -> bool:
         """Whether `write` should end before more is taken in: the disk is slower than the log."""
-        return bool(self._aside) and self.in_memory > _MOST_IDS
+        return bool(self._aside) and self.in_memory > 4 * self._spilled_ids
 
     @property
     def newest_day(self) -> int:
@@ -70,7 +73,7 @@ class SeenIds:
         oldest = max(self.newest_day, timestamps[0] // _DAY_MS) - self._window_days
         # In this order: `write` puts ids into the store before it lets them go here.
         earlier = [ids for day, ids in (*self._aside, *self._recent) if day >= oldest]
-        digests = Digests(event_ids)
+        digests = Digests.of(event_ids)
         known: dict[int, int] = {}
         for run in self._store.runs if self._store else ():
             if run.day >= oldest:
@@ -88,15 +91,15 @@ class SeenIds:
     def remember(self, event_ids: Sequence[str], offsets: Sequence[int], day: int) -> None:
         """Take in rows priced earlier, in offset order, and not yet known; `day` was the newest day then."""
         today = self._today(day)
-        for digest, offset in zip(Digests(event_ids).values, offsets, strict=True):
+        for digest, offset in zip(Digests.of(event_ids).values, offsets, strict=True):
             today.setdefault(digest, offset)
 
-    def set_aside(self, mark: Mark, least: int = _SPILLED_IDS) -> bool:
+    def set_aside(self, mark: Mark) -> bool:
         """Put ids up to the mark aside for `write`, when they are many; return whether it must be called.
 
         Everything up to the mark must be delivered.
         """
-        if self._store is None or self._aside or self.in_memory < least:
+        if self._store is None or self._aside or self.in_memory < self._spilled_ids:
             return False
         kept: list[_Part] = []
         for day, ids in self._recent:

@@ -6,7 +6,7 @@ import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -14,7 +14,7 @@ __all__ = ["Digests", "Run", "merged", "sorted_rows", "write_run"]
 
 _ROW_BYTES = 24
 _IDS_A_BUCKET = 128
-_MERGED_AT_ONCE = 262_144
+_MERGED_AT_ONCE = 65_536
 _HALF = np.uint64(32)
 
 # Rows of three columns of 64 bits: both halves of the digest, the offset.
@@ -28,13 +28,14 @@ class Digests:
     Two of 80 million different ids share a digest with a probability of 10^-23.
     """
 
-    def __init__(self, ids: Iterable[str]) -> None:
-        # Any two strings give different bytes, also those that are no valid Unicode.
-        self.values = [
-            blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest() for text in ids
-        ]
-        halves = np.frombuffer(b"".join(self.values), "<u8").reshape(-1, 2)
-        self.prefixes, self.masks = _spread(halves)
+    def __init__(self, values: Sequence[bytes]) -> None:
+        self.values = values
+        self.prefixes, self.masks = _spread(np.frombuffer(b"".join(values), "<u8").reshape(-1, 2))
+
+    @classmethod
+    def of(cls, ids: Iterable[str]) -> Self:
+        """Return the digests of ids: any two strings have different bytes, also those that are no valid Unicode."""
+        return cls([blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest() for text in ids])
 
 
 class Run:
@@ -94,7 +95,7 @@ def sorted_rows(ids: Mapping[bytes, int]) -> _Rows:
 
 
 def merged(runs: Sequence[Run]) -> Iterator[_Rows]:
-    """Yield the rows of all runs in order, a quarter of a million at a time."""
+    """Yield the rows of all runs in order, some 65,000 at a time."""
     parts = max(1, sum(run.count for run in runs) // _MERGED_AT_ONCE)
     borders = [(part << 32) // parts for part in range(parts + 1)]
     for part in range(parts):

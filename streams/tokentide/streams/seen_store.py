@@ -61,12 +61,13 @@ class SeenStore:
     meanwhile. One store at a time holds a folder: a worker that has lost the partition cannot write any more.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, wait_seconds: float = _LOCK_SECONDS) -> None:
         """Open the folder; what cannot be read there is forgotten.
 
-        Raises DataLossError when another process holds it, or the disk refuses.
+        Raises DataLossError when another process holds it all the time, or the disk refuses.
         """
         self._folder = folder
+        self._wait_seconds = wait_seconds
         self.mark: Mark | None = None
         self.runs: tuple[Run, ...] = ()
         self._is_closed = False
@@ -131,7 +132,7 @@ class SeenStore:
 
     def _lock(self) -> int:
         lock = os.open(self._folder / "lock", os.O_RDWR | os.O_CREAT, 0o644)
-        deadline = time.monotonic() + _LOCK_SECONDS
+        deadline = time.monotonic() + self._wait_seconds
         while True:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

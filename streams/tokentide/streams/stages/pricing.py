@@ -21,7 +21,7 @@ from tokentide.streams.log import Log
 from tokentide.streams.outbox import Delivery, Outbox
 from tokentide.streams.prices import Catalogue
 from tokentide.streams.pricing import price_chunk
-from tokentide.streams.seen import SeenIds
+from tokentide.streams.seen import SPILLED_IDS, SeenIds
 from tokentide.streams.seen_store import Mark, SeenStore
 
 __all__ = ["PricingStage"]
@@ -67,11 +67,12 @@ class PricingStage:
         seen_dir: Path,
         dedupe_days: int,
         max_future_seconds: int,
+        spilled_ids: int = SPILLED_IDS,
         clock: Callable[[], datetime] = _now,
     ) -> None:
         """`committed` returns the group's committed offset of a topic and partition; it may block.
 
-        `seen_dir` belongs to this worker alone.
+        `seen_dir` belongs to this worker alone; so many ids are worth a write to it.
         """
         self.topic = topics.events
         self._topics = topics
@@ -80,6 +81,7 @@ class PricingStage:
         self._catalogue = catalogue
         self._committed = committed
         self._seen_dir = seen_dir
+        self._spilled_ids = spilled_ids
         self._dedupe_days = dedupe_days
         self._max_future_seconds = max_future_seconds
         self._clock = clock
@@ -201,9 +203,10 @@ class PricingStage:
         records: its offsets are covered again behind it. If they are not, the mark is of such a worker.
         """
         mark = store.mark
-        memory = _Memory(SeenIds(self._dedupe_days, store), mark.fence if mark is not None else -1)
-        is_marked = mark is None
-        is_first, ahead = mark is None, -1
+        seen = SeenIds(self._dedupe_days, store, self._spilled_ids)
+        memory = _Memory(seen, -1 if mark is None else mark.fence)
+        is_marked = is_first = mark is None
+        ahead = -1
         for record in self._log.read(self._topics.priced, partition, 0 if mark is None else mark.priced - 1):
             if is_cancelled.is_set():
                 raise InterruptedError(f"{self.topic}[{partition}] is in other hands")
