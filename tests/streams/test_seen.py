@@ -147,6 +147,18 @@ def test_ids_are_known_while_they_are_on_their_way_to_the_disk(tmp_path: Path) -
     assert seen.first_offsets(["a", "b"], [3, 4], [START] * 2) == [0, 2]
 
 
+def test_a_memory_is_full_only_where_a_disk_could_relieve_it(tmp_path: Path) -> None:
+    names = [str(number) for number in range(5)]
+    for store, is_full in ((None, False), (SeenStore(tmp_path), True)):
+        seen = SeenIds(7, store, spilled_ids=1)
+        seen.first_offsets(names[:4], range(4), [START] * 4)
+        assert not seen.is_full
+
+        seen.first_offsets(names[4:], [4], [START])
+
+        assert seen.is_full == is_full
+
+
 @settings(max_examples=100, deadline=None)
 @given(
     st.lists(st.tuples(st.sampled_from("abcdef"), st.integers(-2 * DAY, 12 * DAY)), max_size=30),

@@ -52,8 +52,8 @@ class SeenIds:
 
     @property
     def is_full(self) -> bool:
-        """Whether `write` should end before more is taken in: the disk is slower than the log."""
-        return bool(self._aside) and self.in_memory > 4 * self._spilled_ids
+        """Whether a `write` on its way should end before more is taken in: the disk is slower than the log."""
+        return self._store is not None and self.in_memory > 4 * self._spilled_ids
 
     @property
     def newest_day(self) -> int:
