@@ -36,6 +36,12 @@ def test_the_first_record_behind_an_offset_is_found(kafka: KafkaSettings, topic:
     assert log.first_offset(topic, 0, 5) is None
 
 
+def test_the_end_is_the_offset_of_the_next_record(kafka: KafkaSettings, topic: str, write: Write) -> None:
+    write(1, 7)
+
+    assert [Log(kafka).end(topic, partition) for partition in (0, 1)] == [0, 7]
+
+
 def test_a_commit_of_the_group_is_seen_without_joining_it(
     kafka: KafkaSettings, topic: str, write: Write
 ) -> None:

@@ -27,6 +27,22 @@ def test_delivered_means_that_kafka_has_every_record(kafka: KafkaSettings, topic
     assert values(kafka, topic, 1)[:2] == [b"1", b"5"]
 
 
+def test_a_delivered_group_knows_its_last_offset_in_a_topic(kafka: KafkaSettings, topic: str) -> None:
+    async def scenario() -> list[int | None]:
+        outbox = Outbox(kafka, 30.0, lambda error: None)
+        found = []
+        for count in (3, 2):
+            group = outbox.group()
+            for _ in range(count):
+                group.send(topic, b"x", partition=0)
+            await group.delivered()
+            found.append(group.last_offset(topic))
+        outbox.close()
+        return [*found, group.last_offset("another")]
+
+    assert asyncio.run(scenario()) == [2, 4, None]
+
+
 def test_an_empty_group_is_delivered_at_once(kafka: KafkaSettings) -> None:
     async def scenario() -> None:
         outbox = Outbox(kafka, 30.0, lambda error: None)

@@ -1,16 +1,28 @@
-"""Which source offsets a record of `usage.priced` covers, rejected and duplicate records included."""
+"""What a record of `usage.priced` says of itself: the source offsets that it covers, and how to know it again."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from tokentide.schemas import DataLossError
 from tokentide.schemas.chunk import Record
-from tokentide.schemas.columns import COVERED_FROM, COVERED_TO
+from tokentide.schemas.columns import COVERED_FROM, COVERED_TO, NONCE, SEEN_DAY
 
-__all__ = ["coverage", "coverage_headers"]
+__all__ = ["Trace", "coverage", "coverage_headers", "trace"]
+
+_DAY_MS = 86_400_000
+
+
+class Trace(NamedTuple):
+    """What the dedupe memory asks of a record; records of meters before it have no nonce."""
+
+    day: int
+    """The newest day, counted from 1970, that the source partition had reached."""
+    nonce: str
+    """What the records of no other chunk carry."""
 
 
 def coverage(record: Record, place: str) -> tuple[int, int]:
-    """Return the first and the last offset; raises DataLossError for a record that no meter writes."""
+    """Return the first and the last offset covered; raises DataLossError for a record that no meter writes."""
     headers = dict(record.headers)
     try:
         return int(headers[COVERED_FROM]), int(headers[COVERED_TO])
@@ -20,6 +32,20 @@ def coverage(record: Record, place: str) -> tuple[int, int]:
         ) from error
 
 
-def coverage_headers(first: int, last: int) -> Sequence[tuple[str, bytes]]:
+def trace(record: Record) -> Trace:
+    """Return the day and the nonce; where the day is not said, it is that of the record."""
+    headers = dict(record.headers)
+    day = headers.get(SEEN_DAY, b"")
+    return Trace(
+        int(day) if day.isdigit() else record.timestamp // _DAY_MS, headers.get(NONCE, b"").decode("latin-1")
+    )
+
+
+def coverage_headers(first: int, last: int, traced: Trace) -> Sequence[tuple[str, bytes]]:
     """Return the headers for a record that covers these offsets."""
-    return [(COVERED_FROM, b"%d" % first), (COVERED_TO, b"%d" % last)]
+    return [
+        (COVERED_FROM, b"%d" % first),
+        (COVERED_TO, b"%d" % last),
+        (SEEN_DAY, b"%d" % traced.day),
+        (NONCE, traced.nonce.encode()),
+    ]

@@ -94,6 +94,18 @@ class Log:
         """Return the offset of the first record at or after `start`, or None when there is none."""
         return next((record.offset for record in self.read(topic, partition, start)), None)
 
+    def end(self, topic: str, partition: int) -> int:
+        """Return the offset that the next record will get."""
+        consumer = self._consumer()
+        try:
+            at = TopicPartition(topic, partition)
+            _, high = consumer.get_watermark_offsets(at, timeout=_TIMEOUT_SECONDS, cached=False)
+        except KafkaException as error:
+            raise self._unavailable(error) from error
+        finally:
+            consumer.close()
+        return high
+
     def _consumer(self, group: str = "tokentide-log-reader") -> Consumer:
         return Consumer(
             {

@@ -34,6 +34,7 @@ def run_meter(settings: MeterSettings) -> int:
         log,
         Catalogue(),
         committed=lambda topic, partition: log.committed(settings.meter_id, topic, partition),
+        seen_dir=settings.work_dir / "seen" / settings.worker,
         dedupe_days=settings.dedupe_days,
         max_future_seconds=settings.max_future_seconds,
     )

@@ -25,6 +25,7 @@ class Delivery:
         self._acked = 0
         self._loop = asyncio.get_running_loop()
         self._all_acked: asyncio.Event | None = None
+        self._last: dict[str, int] = {}
 
     def send(
         self,
@@ -46,10 +47,20 @@ class Delivery:
         if self._acked < self._sent:
             await self._all_acked.wait()
 
+    def last_offset(self, topic: str) -> int | None:
+        """Return the highest offset that a delivered record got in a topic; None where Kafka did not tell.
+
+        Meant for groups with one partition a topic.
+        """
+        return self._last.get(topic)
+
     def _on_delivery(self, error: KafkaError | None, message: Message) -> None:
         if error is not None:
             self._outbox.fail(f"{message.topic()}[{message.partition()}]: {error.str()}")
             return
+        topic, offset = message.topic(), message.offset()
+        if topic is not None and offset is not None and offset >= 0:
+            self._last[topic] = max(offset, self._last.get(topic, -1))
         self._acked += 1
         if self._all_acked is not None and self._acked >= self._sent:
             self._loop.call_soon_threadsafe(self._all_acked.set)

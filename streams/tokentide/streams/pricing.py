@@ -1,6 +1,7 @@
 """Validate, dedupe, price: what the agent `pricing` does to one chunk, as a function of values."""
 
 import gc
+import itertools
 import operator
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -58,8 +59,9 @@ def price_chunk(
     The first record of an id counts. A record seen before at the same offset is a replay after a crash and
     is returned again. An event that lies further in the future of its own record than allowed is refused.
     """
-    events: list[Any] = []
+    accepted: list[Any] = []
     offsets: list[int] = []
+    produced: list[int] = []
     now_ms = int(now.timestamp() * 1000)
     rejected: list[Rejected] = []
     for record in chunk.records:
@@ -69,11 +71,14 @@ def price_chunk(
         except InvalidEventError as error:
             rejected.append(_reject(chunk, record, str(error)))
             continue
+        accepted.append(event)
+        offsets.append(record.offset)
         # A producer's clock that runs ahead must not make the ids of today look old.
-        produced_ms = min(record.timestamp, now_ms)
-        if seen.first_offset(event.event_id, record.offset, produced_ms) == record.offset:
-            events.append(event)
-            offsets.append(record.offset)
+        produced.append(min(record.timestamp, now_ms))
+    firsts = seen.first_offsets([event.event_id for event in accepted], offsets, produced)
+    are_new = list(map(operator.eq, firsts, offsets))
+    events = list(itertools.compress(accepted, are_new))
+    offsets = list(itertools.compress(offsets, are_new))
     prices = [_price(event, catalogue) for event in events]
     rows = _rows(events, prices, chunk.partition, offsets, now)
     return Priced(rows, tuple(rejected), len(chunk.records) - len(events) - len(rejected))

@@ -19,7 +19,7 @@ class MeterSettings:
     worker: str = "meter-1"
     """Name of this worker, for static group membership: unique among the workers of the group."""
     work_dir: Path = Path(".tokentide")
-    """Where Faust may write; no state of worth is kept there."""
+    """Where Faust may write, and event ids are kept; what is lost there is read from Kafka again."""
     session_timeout_seconds: float = 30.0
     """After so long without a heartbeat a worker has lost its partitions."""
     flush_seconds: float = 0.1

@@ -1,24 +1,32 @@
 """Stage `pricing`: `usage.events` to `usage.priced` and `usage.rejected`."""
 
 import asyncio
+import bisect
+import logging
+import secrets
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 
-from tokentide.schemas import Rejected, TopicNames
+from tokentide.schemas import DataLossError, Rejected, TopicNames
 from tokentide.schemas.chunk import Chunk
 from tokentide.schemas.columns import read_chunk, write_chunk
-from tokentide.streams.coverage import coverage, coverage_headers
+from tokentide.streams.coverage import Trace, coverage, coverage_headers, trace
 from tokentide.streams.log import Log
 from tokentide.streams.outbox import Delivery, Outbox
 from tokentide.streams.prices import Catalogue
 from tokentide.streams.pricing import price_chunk
-from tokentide.streams.seen import SeenIds
+from tokentide.streams.seen import SPILLED_IDS, SeenIds
+from tokentide.streams.seen_store import Mark, SeenStore
 
 __all__ = ["PricingStage"]
 
+_LOGGER = logging.getLogger(__name__)
 _MAX_RECORD_BYTES = 2_000_000
 _MAX_CHUNKS_ON_THE_WAY = 16
 
@@ -27,13 +35,22 @@ def _now() -> datetime:
     return datetime.now(UTC)
 
 
+class _Sent(NamedTuple):
+    """A chunk on its way: its last offset, the nonce of its last record, and the wait for it."""
+
+    last: int
+    nonce: str
+    group: Delivery
+
+
 @dataclass
 class _Memory:
     """What is known of one partition: its ids, and the last offset that `usage.priced` covers without a gap."""
 
     seen: SeenIds
     fence: int = -1
-    on_the_way: list[tuple[int, Delivery]] = field(default_factory=list)
+    on_the_way: list[_Sent] = field(default_factory=list)
+    writing: "asyncio.Task[None] | None" = None
 
 
 class PricingStage:
@@ -47,37 +64,58 @@ class PricingStage:
         catalogue: Catalogue,
         *,
         committed: Callable[[str, int], int | None],
+        seen_dir: Path,
         dedupe_days: int,
         max_future_seconds: int,
+        spilled_ids: int = SPILLED_IDS,
         clock: Callable[[], datetime] = _now,
     ) -> None:
-        """`committed` returns the group's committed offset of a topic and partition; it may block."""
+        """`committed` returns the group's committed offset of a topic and partition; it may block.
+
+        `seen_dir` belongs to this worker alone; so many ids are worth a write to it.
+        """
         self.topic = topics.events
         self._topics = topics
         self._outbox = outbox
         self._log = log
         self._catalogue = catalogue
         self._committed = committed
+        self._seen_dir = seen_dir
+        self._spilled_ids = spilled_ids
         self._dedupe_days = dedupe_days
         self._max_future_seconds = max_future_seconds
         self._clock = clock
         self._memories: dict[int, _Memory] = {}
 
     async def open(self, partition: int) -> int | None:
-        """Read the ids and the fence back from `usage.priced`.
+        """Open the ids on disk, and read what `usage.priced` has beyond them.
 
-        Where its retention has removed everything, only the group knows where to go on.
+        Where its retention has removed everything, only the group knows where to go on. Raises DataLossError when the
+        topic ends before what was read of it: it is another one.
         """
-        memory = await asyncio.to_thread(self._recover, partition)
+        is_cancelled = threading.Event()
+        try:
+            memory = await asyncio.to_thread(self._recover, partition, is_cancelled)
+        except asyncio.CancelledError:
+            is_cancelled.set()
+            raise
         position = memory.fence + 1 if memory.fence >= 0 else None
-        if position is None:
-            position = await asyncio.to_thread(self._committed, self.topic, partition)
+        try:
+            if position is None:
+                position = await asyncio.to_thread(self._committed, self.topic, partition)
+            else:
+                await asyncio.to_thread(self._check_end, partition, position)
+        except BaseException:
+            memory.seen.close()
+            raise
         self._memories[partition] = memory
         return position
 
     def close(self, partition: int) -> None:
         """Forget the partition."""
-        self._memories.pop(partition, None)
+        memory = self._memories.pop(partition, None)
+        if memory is not None:
+            memory.seen.close()
 
     async def take(self, chunk: Chunk) -> None:
         """Price the chunk and send it on its way: refusals first, for `usage.priced` speaks for them."""
@@ -91,26 +129,42 @@ class PricingStage:
             await refused.delivered()
             if self._memories.get(chunk.partition) is not memory:
                 return
+        nonce = secrets.token_hex(8)
         for value, first, last in _records(priced.rows, chunk.first, chunk.last):
-            group.send(
-                self._topics.priced, value, partition=chunk.partition, headers=coverage_headers(first, last)
-            )
+            headers = coverage_headers(first, last, Trace(memory.seen.newest_day, nonce))
+            group.send(self._topics.priced, value, partition=chunk.partition, headers=headers)
         memory.fence = chunk.last
-        memory.on_the_way.append((chunk.last + 1, group))
+        memory.on_the_way.append(_Sent(chunk.last, nonce, group))
         if len(memory.on_the_way) > _MAX_CHUNKS_ON_THE_WAY:
-            await memory.on_the_way[0][1].delivered()
+            await memory.on_the_way[0].group.delivered()
+        if memory.seen.is_full and memory.writing is not None:
+            await asyncio.wait([memory.writing])
 
     async def flush(self) -> Mapping[int, int]:
-        """Wait for what is on its way."""
+        """Wait for what is on its way; only then may its ids go to the disk, which is not waited for."""
         offsets = {}
         for partition, memory in list(self._memories.items()):
-            sent, memory.on_the_way = memory.on_the_way, []
-            for offset, group in sent:
-                await group.delivered()
-                offsets[partition] = offset
+            chunks, memory.on_the_way = memory.on_the_way, []
+            for sent in chunks:
+                await sent.group.delivered()
+                offsets[partition] = sent.last + 1
+            self._write(memory, chunks[-1] if chunks else None)
         return offsets
 
     drain = flush
+
+    def _write(self, memory: _Memory, sent: _Sent | None) -> None:
+        """Begin to move ids up to a delivered chunk to the disk, when they are many; raises what it met before."""
+        if memory.writing is not None:
+            if not memory.writing.done():
+                return
+            memory.writing.result()
+            memory.writing = None
+        place = None if sent is None else sent.group.last_offset(self._topics.priced)
+        if sent is None or place is None:
+            return
+        if memory.seen.set_aside(Mark(sent.last, place + 1, sent.nonce)):
+            memory.writing = asyncio.create_task(asyncio.to_thread(memory.seen.write))
 
     def _reject(self, group: Delivery, refusal: Rejected) -> None:
         group.send(
@@ -120,25 +174,69 @@ class PricingStage:
             partition=refusal.partition,
         )
 
-    def _recover(self, partition: int) -> _Memory:
-        """Fold the whole partition of `usage.priced`.
+    def _check_end(self, partition: int, position: int) -> None:
+        end = self._log.end(self.topic, partition)
+        if end < position:
+            raise DataLossError(
+                f"{self.topic}[{partition}] ends at offset {end}, but {self._topics.priced} holds its rows up to "
+                f"{position - 1}: the topic was deleted or lost records; use new topic names (TOKENTIDE_TOPIC_...) "
+                "and another TOKENTIDE_METER_ID"
+            )
+
+    def _recover(self, partition: int, is_cancelled: threading.Event) -> _Memory:
+        store = SeenStore(self._seen_dir / f"{self._topics.priced}-{partition}")
+        try:
+            memory = self._fold(partition, store, is_cancelled)
+            if memory is None:
+                _LOGGER.warning(
+                    "the event ids on disk are not those of %s[%d] as it is now; all of it is read again",
+                    self._topics.priced,
+                    partition,
+                )
+                store.clear()
+                memory = self._fold(partition, store, is_cancelled)
+            assert memory is not None, "without a mark there is nothing to compare"
+        except BaseException:
+            store.close()
+            raise
+        return memory
+
+    def _fold(self, partition: int, store: SeenStore, is_cancelled: threading.Event) -> _Memory | None:
+        """Fold `usage.priced` from the store's mark on; None when the mark is not in this log.
 
         A record that begins beyond the fence was sent by a worker that had lost the partition and some of its own
-        records: its offsets are covered again behind it.
+        records: its offsets are covered again behind it. If they are not, the mark is of such a worker.
         """
-        memory = _Memory(SeenIds(self._dedupe_days))
-        is_first = True
-        for record in self._log.read(self._topics.priced, partition, 0):
+        mark = store.mark
+        seen = SeenIds(self._dedupe_days, store, self._spilled_ids)
+        memory = _Memory(seen, -1 if mark is None else mark.fence)
+        is_marked = is_first = mark is None
+        ahead = -1
+        for record in self._log.read(self._topics.priced, partition, 0 if mark is None else mark.priced - 1):
+            if is_cancelled.is_set():
+                raise InterruptedError(f"{self.topic}[{partition}] is in other hands")
             first, last = coverage(record, f"{self._topics.priced}[{partition}]")
+            traced = trace(record)
+            if not is_marked:
+                if mark != Mark(last, record.offset + 1, traced.nonce):
+                    return None
+                is_marked = True
+                continue
             if first > memory.fence + 1 and not is_first:
+                ahead = max(ahead, last)
                 continue
             is_first = False
             if last <= memory.fence or record.value is None:
                 continue
-            ids = read_chunk(record.value, ["event_id", "source_offset"])
-            pairs = zip(ids["event_id"].to_pylist(), ids["source_offset"].to_pylist(), strict=True)
-            memory.seen.remember(pairs, record.timestamp)  # type: ignore[arg-type]  # neither column has nulls
+            ids: Any = read_chunk(record.value, ["event_id", "source_offset"])  # neither column has nulls
+            offsets = ids["source_offset"].to_pylist()
+            new = bisect.bisect_right(offsets, memory.fence)
+            memory.seen.remember(ids["event_id"].to_pylist()[new:], offsets[new:], traced.day)
             memory.fence = last
+            if memory.seen.set_aside(Mark(last, record.offset + 1, traced.nonce)):
+                memory.seen.write()
+        if not is_marked or (mark is not None and ahead > memory.fence):
+            return None
         return memory
 
 
