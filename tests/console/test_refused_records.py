@@ -6,6 +6,7 @@ import random
 from collections.abc import Awaitable
 from datetime import UTC, datetime
 from itertools import count
+from pathlib import Path
 
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
@@ -61,7 +62,7 @@ async def until_refused(work: Awaitable[object], failures: list[DataLossError]) 
     task.cancel()
 
 
-def test_an_event_is_not_covered_before_its_refusal_is_stored(kafka: str) -> None:
+def test_an_event_is_not_covered_before_its_refusal_is_stored(kafka: str, tmp_path: Path) -> None:
     settings, failures = KafkaSettings(kafka), list[DataLossError]()
     log = Log(settings)
     topics = TopicNames(priced=create(kafka), rejected=create(kafka, largest_bytes=500))
@@ -74,6 +75,7 @@ def test_an_event_is_not_covered_before_its_refusal_is_stored(kafka: str) -> Non
             log,
             Catalogue(),
             committed=lambda topic, partition: None,
+            seen_dir=tmp_path,
             dedupe_days=7,
             max_future_seconds=3600,
         )
