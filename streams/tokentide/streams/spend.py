@@ -4,7 +4,7 @@ The state is a pure function of the priced rows up to an offset, whatever their 
 replay, or a frozen worker that wakes up, can only write what is true already.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -15,7 +15,7 @@ from tokentide.schemas import DataLossError, Period, Scope, period_start
 from tokentide.streams.partition import entity_key
 from tokentide.streams.rows import Rows
 
-__all__ = ["FENCE_KEY", "SpendChanges", "SpendState"]
+__all__ = ["FENCE_KEY", "SpendChanges", "SpendState", "day_record", "fence_record"]
 
 FENCE_KEY = b"#fence"
 """Key of the changelog record that says how far the whole partition is applied; no scope begins with #."""
@@ -43,6 +43,25 @@ class _FenceRecord(msgspec.Struct):
 _encode = msgspec.json.Encoder().encode
 _decode_day = msgspec.json.Decoder(_DayRecord).decode
 _decode_fence = msgspec.json.Decoder(_FenceRecord).decode
+
+
+def day_record(
+    scope: str, scope_id: str, day: int, fence: int, hours: Mapping[int, Sequence[int]]
+) -> tuple[bytes, bytes]:
+    """Return key and value of an entity's day in the changelog; `fence` is the last source offset counted in.
+
+    Behind each hour's start stand requests, input tokens, output tokens, cost in pico-USD and unpriced requests.
+    """
+    numbers = {str(hour): (r, i, o, str(cost), u) for hour, (r, i, o, cost, u) in hours.items()}
+    return f"{entity_key(scope, scope_id)}|{_date(day)}".encode(), _encode(_DayRecord(fence, numbers))
+
+
+def fence_record(source: int, priced: int) -> tuple[bytes, bytes]:
+    """Return key and value of the record that says how far a partition is applied.
+
+    `source` is the last source offset, -1 for none; `priced` the next offset of `usage.priced`.
+    """
+    return FENCE_KEY, _encode(_FenceRecord(source, priced))
 
 
 class _Day:
@@ -152,8 +171,8 @@ class SpendState:
             days = {_day(hour) for hour in hours}
             spend.append((key, self._update(scope, scope_id, hours, days)))
             for start in days:
-                changelog.append((f"{key}|{_date(start)}".encode(), self._record(scope, scope_id, start)))
-        changelog.append((FENCE_KEY, _encode(_FenceRecord(self.fence, self.priced))))
+                changelog.append(self._record(scope, scope_id, start))
+        changelog.append(fence_record(self.fence, self.priced))
         self._dirty = {}
         self._has_moved = False
         return SpendChanges(spend, changelog, self.priced)
@@ -169,7 +188,7 @@ class SpendState:
             self._to_rewrite = list(self._days)
         chosen, self._to_rewrite = self._to_rewrite[:count], self._to_rewrite[count:]
         return [
-            (f"{entity_key(scope, scope_id)}|{_date(start)}".encode(), self._record(scope, scope_id, start))
+            self._record(scope, scope_id, start)
             for scope, scope_id, start in chosen
             if (scope, scope_id) not in self._dirty
         ]
@@ -212,10 +231,9 @@ class SpendState:
             }
         )
 
-    def _record(self, scope: str, scope_id: str, start: int) -> bytes:
+    def _record(self, scope: str, scope_id: str, start: int) -> tuple[bytes, bytes]:
         day = self._days[scope, scope_id, start]
-        hours = {str(hour): (r, i, o, str(cost), u) for hour, (r, i, o, cost, u) in day.hours.items()}
-        return _encode(_DayRecord(day.fence, hours))
+        return day_record(scope, scope_id, start, day.fence, day.hours)
 
     def _load_fence(self, value: bytes | None) -> None:
         if value is None:

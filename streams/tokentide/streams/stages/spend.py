@@ -9,6 +9,7 @@ from tokentide.schemas import DataLossError, TopicNames
 from tokentide.schemas.chunk import Chunk, Record
 from tokentide.streams.coverage import coverage
 from tokentide.streams.log import Log
+from tokentide.streams.lost import Committed, check_not_lost
 from tokentide.streams.outbox import Outbox
 from tokentide.streams.partition import entity_partition
 from tokentide.streams.rewriting import Rewriting
@@ -31,22 +32,25 @@ class SpendStage:
         partitions: int,
         outbox: Outbox,
         log: Log,
+        *,
+        committed: Committed,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`partitions` is the number of partitions of `usage.spend`."""
+        """`partitions` is the number of partitions of `usage.spend`; `committed` asks the meter's group."""
         self.topic = topics.priced
         self._spend = topics.spend
         self._changelog = changelog
         self._partitions = partitions
         self._outbox = outbox
         self._log = log
+        self._committed = committed
         self._clock = clock
         self._states: dict[int, SpendState] = {}
         self._rewriting: dict[int, Rewriting] = {}
         self._gaps: dict[int, float] = {}
 
     async def open(self, partition: int) -> int | None:
-        """Read the totals back from the changelog."""
+        """Read the totals back from the changelog. Raises DataLossError when it was lost."""
         state = await asyncio.to_thread(self._recover, partition)
         self._states[partition] = state
         self._rewriting[partition] = Rewriting(clock=self._clock)
@@ -101,6 +105,8 @@ class SpendStage:
             if record.key is not None:
                 state.load(record.key, record.value)
         state.loaded()
+        if state.priced is None:
+            check_not_lost(self._changelog, self.topic, partition, self._committed)
         return state
 
     def _count(self, state: SpendState, partition: int, record: Record) -> None:
