@@ -129,7 +129,9 @@ def test_a_lost_changelog_is_noticed_and_rebuilt_from_clickhouse(
         for table in tables:
             lose(running, table)
         running.start_workers()
-        with pytest.raises(ServiceUnavailableError, match=r"the state is lost: .* run `tokentide .* rebuild`"):
+        with pytest.raises(
+            ServiceUnavailableError, match=r"the state is lost: .* run `tokentide .* rebuild`"
+        ):
             running.wait_ready()
     finally:
         running.stop()

@@ -20,5 +20,5 @@ def check_not_lost(changelog: str, topic: str, partition: int, committed: Commit
     if counted:
         raise DataLossError(
             f"the state is lost: {topic}[{partition}] was counted up to offset {counted}, but {changelog} does not "
-            "hold it any more; stop all meters, run `tokentide topics init` and `tokentide rebuild`, and start them again"
+            "hold it any more; stop all meters, run `tokentide topics init` and `tokentide rebuild`, and start them"
         )
