@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tokentide.schemas import DataLossError, Period, SpendUpdate, period_start
+from tokentide.streams.day import FENCE_KEY
 from tokentide.streams.rows import Rows
-from tokentide.streams.spend import FENCE_KEY, SpendState
+from tokentide.streams.spend import SpendState
 
 # 30 November, 23:00 UTC: an hour on, day and month change too.
 START = 1_796_079_600 - 1_796_079_600 % 3600

@@ -25,8 +25,8 @@ from tokentide.console.settings import ConsoleSettings
 from tokentide.schemas import Alert, ServiceUnavailableError, SettingsError, changelog_name
 from tokentide.streams.budgets import POSITION_KEY
 from tokentide.streams.coverage import coverage
+from tokentide.streams.day import FENCE_KEY, fence_record
 from tokentide.streams.log import Log
-from tokentide.streams.spend import FENCE_KEY, fence_record
 
 __all__ = ["Rebuilt", "run_rebuild"]
 

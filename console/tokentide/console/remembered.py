@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 
 from tokentide.schemas import Alert, Period, pico_from_usd
 from tokentide.sinks import ClickHouseSettings, connect, translated
+from tokentide.streams.day import day_record
 from tokentide.streams.entity import Entity, Partial
 from tokentide.streams.partition import entity_key, entity_partition
-from tokentide.streams.spend import day_record
 
 __all__ = ["StateRecord", "remembered_days", "remembered_entities"]
 
