@@ -28,11 +28,10 @@ from tokentide.schemas import (
     period_start,
 )
 from tokentide.schemas.chunk import Chunk, Record
-from tokentide.schemas.columns import PRICED_SCHEMA, write_chunk
+from tokentide.schemas.columns import COVERED_FROM, COVERED_TO, PRICED_SCHEMA, write_chunk
 from tokentide.sinks import ALERTS, SPEND, USAGE, Batcher, ClickHouseWriter, Landing, migrate
 from tokentide.streams.budget_index import BudgetIndex
 from tokentide.streams.budgets import BudgetState
-from tokentide.streams.coverage import coverage_headers
 from tokentide.streams.log import Log
 from tokentide.streams.outbox import Outbox
 from tokentide.streams.partition import entity_partition
@@ -107,6 +106,11 @@ def chunk(rows: dict[int, str | None]) -> bytes:
     return write_chunk(pa.RecordBatch.from_arrays(arrays, schema=PRICED_SCHEMA))
 
 
+def covering(first: int, last: int) -> list[tuple[str, bytes]]:
+    """The headers of a record of usage.priced."""
+    return [(COVERED_FROM, b"%d" % first), (COVERED_TO, b"%d" % last)]
+
+
 def publish(settings: ConsoleSettings, topic: str, partition: int, *records: tuple[bytes, Any]) -> None:
     """Send values with their headers."""
     producer = Producer(settings.kafka.librdkafka())
@@ -144,7 +148,7 @@ def priced_pipeline(settings: ConsoleSettings, counted: int, stored: int) -> Non
         settings,
         topic,
         0,
-        *((chunk(rows), coverage_headers(first, last)) for first, last, rows in PRICED),
+        *((chunk(rows), covering(first, last)) for first, last, rows in PRICED),
     )
     land(settings, USAGE, *((offset, chunk(PRICED[offset][2])) for offset in range(stored)))
     land(settings, USAGE, (6, chunk({14: "1.4"})))
@@ -207,7 +211,7 @@ def test_the_rebuilt_totals_are_those_the_stage_had_where_both_groups_have_commi
 
 
 def test_what_no_sink_ever_stored_is_counted_from_the_start(lost: ConsoleSettings) -> None:
-    publish(lost, lost.topics.priced, 0, (chunk({0: "1"}), coverage_headers(0, 0)))
+    publish(lost, lost.topics.priced, 0, (chunk({0: "1"}), covering(0, 0)))
     commit(lost, lost.meter_id, lost.topics.priced, 1)
 
     rebuilt = run_rebuild(lost)

@@ -110,6 +110,9 @@ class Log:
                 "enable.partition.eof": True,
                 "auto.offset.reset": "earliest",
                 "fetch.max.bytes": 16_000_000,
+                # Many partitions are recovered at once, and librdkafka would put 64 MB aside for each.
+                "queued.min.messages": 10_000,
+                "queued.max.messages.kbytes": 8192,
                 "log_level": 2,
             }
         )
