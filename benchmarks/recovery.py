@@ -12,6 +12,7 @@ then.
 
 import argparse
 import json
+import os
 import sys
 import tempfile
 import time
@@ -118,11 +119,16 @@ def recover(settings: ConsoleSettings, path: Path) -> dict[str, Any]:
     meter = Program(
         "meter-1",
         [sys.executable, "-m", "tokentide.console.cli", "worker", "meter"],
-        environment={**settings.environment(), "PYTHONUNBUFFERED": "1", "TOKENTIDE_WORK_DIR": str(path / "meter")},
+        environment={
+            **os.environ,
+            **settings.environment(),
+            "PYTHONUNBUFFERED": "1",
+            "TOKENTIDE_WORK_DIR": str(path / "meter"),
+        },
         log_path=path / "meter.log",
         directory=path,
         ready_line="ready",
-    )  # fmt: skip
+    )
     reader = Consumer({**settings.kafka.librdkafka(), "group.id": "benchmark"})
     partitions = range(settings.partitions)
     reader.assign([TopicPartition(settings.topics.spend, partition, 0) for partition in partitions])
