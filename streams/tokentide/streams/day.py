@@ -93,7 +93,11 @@ class Day:
 
     def count(self, hour: int, used: Total, last: int) -> None:
         """Add what was used in an hour; `last` is the last offset that is in it."""
-        add_total(self.hours.setdefault(hour, empty_total()), used)
+        hours = self.hours if self._hours is None else self._hours
+        known = hours.get(hour)
+        if known is None:
+            known = hours[hour] = empty_total()
+        add_total(known, used)
         add_total(self._total, used)
         self.fence = last
         self.record = None

@@ -154,7 +154,10 @@ class SpendState:
         *total, last = used
         start = _day(hour)
         place = (scope, scope_id, start)
-        month = self._month_total(scope, scope_id, _month(start))
+        first = _month(start)
+        month = self._months.get((scope, scope_id, first))
+        if month is None:
+            month = self._months[scope, scope_id, first] = self._sum_of_days(scope, scope_id, first)
         day = self._days.get(place)
         if day is None:
             day = self._days[place] = Day()
@@ -164,15 +167,13 @@ class SpendState:
         self._versions[entity] = max(last, self._versions.get(entity, -1))
         self._dirty.setdefault(entity, set()).add(hour)
 
-    def _month_total(self, scope: str, scope_id: str, month: int) -> Total:
-        """Return the sum of the month's days, to which who counts in a day adds."""
-        total = self._months.get((scope, scope_id, month))
-        if total is None:
-            total = self._months[scope, scope_id, month] = empty_total()
-            for start in range(month, period_end(Period.MONTH, month), _DAY_SECONDS):
-                day = self._days.get((scope, scope_id, start))
-                if day is not None:
-                    add_total(total, day.total)
+    def _sum_of_days(self, scope: str, scope_id: str, month: int) -> Total:
+        """Return what the days of the month add up to; who counts in a day later adds to its month as well."""
+        total = empty_total()
+        for start in range(month, period_end(Period.MONTH, month), _DAY_SECONDS):
+            day = self._days.get((scope, scope_id, start))
+            if day is not None:
+                add_total(total, day.total)
         return total
 
     def _update(self, scope: str, scope_id: str, hours: set[int], days: set[int]) -> bytes:
