@@ -13,10 +13,10 @@ from confluent_kafka.cimpl import NewTopic
 
 from tokentide.schemas import DataLossError, KafkaSettings, TopicNames
 from tokentide.schemas.chunk import Chunk, Record
+from tokentide.streams.day import FENCE_KEY
 from tokentide.streams.log import Log
 from tokentide.streams.outbox import Outbox
 from tokentide.streams.prices import Catalogue
-from tokentide.streams.spend import FENCE_KEY
 from tokentide.streams.stages import PricingStage
 from tokentide.streams.stages.changelog import Changelog
 

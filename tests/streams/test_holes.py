@@ -60,7 +60,7 @@ def requests_of_u1(kafka: KafkaSettings, spend: str, changelog: str, records: li
 
     async def scenario() -> None:
         outbox = Outbox(kafka, 30.0, lambda error: None)
-        stage = SpendStage(TopicNames(spend=spend), changelog, 1, outbox, log)
+        stage = SpendStage(TopicNames(spend=spend), changelog, 1, outbox, log, committed=lambda *place: None)
         assert await stage.open(0) is None
         for record in records:
             await stage.take(Chunk("usage.priced", 0, (record,)))

@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tokentide.schemas import DataLossError, Period, SpendUpdate, period_start
+from tokentide.streams.day import FENCE_KEY
 from tokentide.streams.rows import Rows
-from tokentide.streams.spend import FENCE_KEY, SpendState
+from tokentide.streams.spend import SpendState
 
 # 30 November, 23:00 UTC: an hour on, day and month change too.
 START = 1_796_079_600 - 1_796_079_600 % 3600
@@ -255,3 +256,37 @@ def test_money_beyond_64_bits_is_kept_whole() -> None:
 def test_a_changelog_record_that_no_meter_writes_stops_the_recovery(key: bytes, value: bytes) -> None:
     with pytest.raises(DataLossError, match="no meter of this version writes"):
         SpendState(0).load(key, value)
+
+
+def test_a_recovered_month_holds_its_days_that_nobody_touched() -> None:
+    before = SpendState(0)
+    early, late = START - 2 * 86_400, START - 86_400
+    before.apply(rows_of([(0, early, "ann", None, 10, 1), (1, late, "ann", None, 20, None)]), 1, 1)
+    changes = before.take_changes()
+    assert changes is not None
+    state = SpendState(0)
+    for key, value in changes.changelog:
+        state.load(key, value)
+    state.loaded()
+
+    state.apply(rows_of([(2, late, "ann", None, 40, 5)]), 2, 2)
+
+    after = state.take_changes()
+    assert after is not None
+    (update,) = [SpendUpdate.model_validate_json(value) for key, value in after.spend if key == "user:ann"]
+    months = [total for total in update.totals if total.period is Period.MONTH]
+    assert [(m.requests, m.input_tokens, m.cost_pico_usd, m.unpriced_requests) for m in months] == [
+        (3, 70, 6, 1)
+    ]
+    assert dict(state.rewrites(100)).items() >= {
+        (key, value) for key, value in changes.changelog if key.endswith(b"|2026-11-28")
+    }
+
+
+def test_a_day_whose_hours_no_meter_writes_is_no_total() -> None:
+    state = SpendState(0)
+    state.load(b"user:ann|2026-11-30", b'{"fence":1,"hours":{"1796079600":[1,2]}}')
+    state.loaded()
+
+    with pytest.raises(DataLossError, match="no meter of this version writes"):
+        state.apply(rows_of([(2, START, "ann", None, 40, 5)]), 2, 2)

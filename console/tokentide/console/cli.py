@@ -16,6 +16,7 @@ from tokentide.console.commands import (
     budgets,
     demo,
     doctor,
+    rebuild,
     rejected,
     replay,
     servers,
@@ -36,7 +37,16 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for command in (up.up, demo.demo, doctor.doctor, topics.migrate, sql.sql, replay.replay, audit.audit):
+for command in (
+    up.up,
+    demo.demo,
+    doctor.doctor,
+    topics.migrate,
+    sql.sql,
+    replay.replay,
+    audit.audit,
+    rebuild.rebuild,
+):
     app.command()(command)
 app.add_typer(topics.group, name="topics")
 app.add_typer(budgets.group, name="budgets")

@@ -12,6 +12,16 @@ from tokentide.schemas.failures import Handling, kafka_handling
 __all__ = ["Log"]
 
 _TIMEOUT_SECONDS = 30.0
+_LOOK_SECONDS = 0.1
+# What passes: a topic that was just made, a node that was just lost.
+_MOVING = frozenset(
+    {
+        KafkaError.LEADER_NOT_AVAILABLE,
+        KafkaError.NOT_LEADER_FOR_PARTITION,
+        KafkaError.OFFSET_NOT_AVAILABLE,
+        KafkaError.UNKNOWN_TOPIC_OR_PART,
+    }
+)
 
 
 class Log:
@@ -39,7 +49,7 @@ class Log:
         consumer = self._consumer()
         try:
             at = TopicPartition(topic, partition)
-            low, high = consumer.get_watermark_offsets(at, timeout=_TIMEOUT_SECONDS, cached=False)
+            low, high = _ends(consumer, at)
             if max(low, start) >= high:
                 return
             at.offset = max(low, start)
@@ -115,6 +125,9 @@ class Log:
                 "enable.partition.eof": True,
                 "auto.offset.reset": "earliest",
                 "fetch.max.bytes": 16_000_000,
+                # Many partitions are recovered at once, and librdkafka would put 64 MB aside for each.
+                "queued.min.messages": 10_000,
+                "queued.max.messages.kbytes": 8192,
                 "log_level": 2,
             }
         )
@@ -124,3 +137,15 @@ class Log:
             f"the broker at {self._kafka.broker} does not answer ({error.args[0].str()}); start it or set "
             "TOKENTIDE_BROKER"
         )
+
+
+def _ends(consumer: Consumer, at: TopicPartition) -> tuple[int, int]:
+    """Return the first offset of the partition and the one after its last; waits for a leader that is on the move."""
+    deadline = time.monotonic() + _TIMEOUT_SECONDS
+    while True:
+        try:
+            return consumer.get_watermark_offsets(at, timeout=_TIMEOUT_SECONDS, cached=False)
+        except KafkaException as error:
+            if error.args[0].code() not in _MOVING or time.monotonic() > deadline:
+                raise
+        time.sleep(_LOOK_SECONDS)

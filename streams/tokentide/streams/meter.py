@@ -27,18 +27,22 @@ def run_meter(settings: MeterSettings) -> int:
     budget_changelog = changelog_name(settings.meter_id, "budgets")
     partitions = _partitions(log, names, [spend_changelog, budget_changelog])
     outbox = Outbox(settings.kafka, settings.session_timeout_seconds, stop_in_doubt)
-    budgets = BudgetStage(names, budget_changelog, partitions, outbox, log)
+
+    def committed(topic: str, partition: int) -> int | None:
+        return log.committed(settings.meter_id, topic, partition)
+
+    budgets = BudgetStage(names, budget_changelog, partitions, outbox, log, committed=committed)
     pricing = PricingStage(
         names,
         outbox,
         log,
         Catalogue(),
-        committed=lambda topic, partition: log.committed(settings.meter_id, topic, partition),
+        committed=committed,
         seen_dir=settings.work_dir / "seen" / settings.worker,
         dedupe_days=settings.dedupe_days,
         max_future_seconds=settings.max_future_seconds,
     )
-    spend = SpendStage(names, spend_changelog, partitions, outbox, log)
+    spend = SpendStage(names, spend_changelog, partitions, outbox, log, committed=committed)
     worker = Worker(
         WorkerSettings(
             group=settings.meter_id,

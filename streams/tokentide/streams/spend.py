@@ -11,49 +11,26 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from tokentide.schemas import DataLossError, Period, Scope, period_start
+from tokentide.schemas import DataLossError, Period, Scope, period_end, period_start
+from tokentide.streams.day import (
+    FENCE_KEY,
+    Day,
+    Total,
+    add_total,
+    day_key,
+    day_record,
+    empty_total,
+    fence_record,
+    read_fence,
+)
 from tokentide.streams.partition import entity_key
 from tokentide.streams.rows import Rows
 
-__all__ = ["FENCE_KEY", "SpendChanges", "SpendState"]
-
-FENCE_KEY = b"#fence"
-"""Key of the changelog record that says how far the whole partition is applied; no scope begins with #."""
+__all__ = ["SpendChanges", "SpendState"]
 
 _DAY_SECONDS = 86_400
-# requests, input tokens, output tokens, cost in pico-USD, unpriced requests
-_Total = list[int]
 _Entity = tuple[str, str]
-
-
-class _DayRecord(msgspec.Struct):
-    """What the changelog holds of one entity and day: totals by the hour's start in Unix seconds."""
-
-    fence: int
-    hours: dict[str, tuple[int, int, int, str, int]]
-
-
-class _FenceRecord(msgspec.Struct):
-    """The last source offset applied (-1 for none), and the next offset of `usage.priced`."""
-
-    source: int
-    priced: int
-
-
 _encode = msgspec.json.Encoder().encode
-_decode_day = msgspec.json.Decoder(_DayRecord).decode
-_decode_fence = msgspec.json.Decoder(_FenceRecord).decode
-
-
-class _Day:
-    """One entity and day; the fence is the last source offset counted in."""
-
-    __slots__ = ("fence", "hours", "total")
-
-    def __init__(self) -> None:
-        self.fence = -1
-        self.hours: dict[int, _Total] = {}
-        self.total: _Total = [0, 0, 0, 0, 0]
 
 
 class SpendChanges(NamedTuple):
@@ -75,8 +52,8 @@ class SpendState:
         self.priced: int | None = None
         """The offset of `usage.priced` that comes next; None before the first."""
         self._level_at = -1
-        self._days: dict[tuple[str, str, int], _Day] = {}
-        self._months: dict[tuple[str, str, int], _Total] = {}
+        self._days: dict[tuple[str, str, int], Day] = {}
+        self._months: dict[tuple[str, str, int], Total] = {}
         self._versions: dict[_Entity, int] = {}
         self._dirty: dict[_Entity, set[int]] = {}
         self._to_rewrite: list[tuple[str, str, int]] = []
@@ -91,20 +68,14 @@ class SpendState:
 
         Raises DataLossError for a record that no meter writes.
         """
-        try:
-            if key == FENCE_KEY:
-                self._load_fence(value)
-            else:
-                self._load_day(key.decode(), value)
-        except (msgspec.MsgspecError, ValueError) as error:
-            raise DataLossError(
-                f"the spend changelog holds a record that no meter of this version writes: key {key!r}: {error}"
-            ) from error
+        if key == FENCE_KEY:
+            self._load_fence(value)
+        else:
+            self._load_day(key, value)
 
     def loaded(self) -> None:
         """Say that the changelog is read to its end."""
-        for (scope, scope_id, start), day in self._days.items():
-            _add(self._months.setdefault((scope, scope_id, _month(start)), _zero()), day.total)
+        for (scope, scope_id, _), day in self._days.items():
             entity = (scope, scope_id)
             self._versions[entity] = max(day.fence, self._versions.get(entity, -1))
         self._level_at = max(self._versions.values(), default=-1)
@@ -152,8 +123,8 @@ class SpendState:
             days = {_day(hour) for hour in hours}
             spend.append((key, self._update(scope, scope_id, hours, days)))
             for start in days:
-                changelog.append((f"{key}|{_date(start)}".encode(), self._record(scope, scope_id, start)))
-        changelog.append((FENCE_KEY, _encode(_FenceRecord(self.fence, self.priced))))
+                changelog.append(self._record(scope, scope_id, start))
+        changelog.append(fence_record(self.fence, self.priced))
         self._dirty = {}
         self._has_moved = False
         return SpendChanges(spend, changelog, self.priced)
@@ -169,7 +140,7 @@ class SpendState:
             self._to_rewrite = list(self._days)
         chosen, self._to_rewrite = self._to_rewrite[:count], self._to_rewrite[count:]
         return [
-            (f"{entity_key(scope, scope_id)}|{_date(start)}".encode(), self._record(scope, scope_id, start))
+            self._record(scope, scope_id, start)
             for scope, scope_id, start in chosen
             if (scope, scope_id) not in self._dirty
         ]
@@ -178,21 +149,32 @@ class SpendState:
         day = self._days.get((scope, scope_id, _day(hour)))
         return day is not None and offset <= day.fence
 
-    def _count(self, scope: str, scope_id: str, hour: int, used: _Total) -> None:
+    def _count(self, scope: str, scope_id: str, hour: int, used: Total) -> None:
         """Add what an entity used in an hour; behind the total stands the last offset that is in it."""
         *total, last = used
         start = _day(hour)
         place = (scope, scope_id, start)
+        first = _month(start)
+        month = self._months.get((scope, scope_id, first))
+        if month is None:
+            month = self._months[scope, scope_id, first] = self._sum_of_days(scope, scope_id, first)
         day = self._days.get(place)
         if day is None:
-            day = self._days[place] = _Day()
-        day.fence = last
-        _add(day.hours.setdefault(hour, _zero()), total)
-        _add(day.total, total)
-        _add(self._months.setdefault((scope, scope_id, _month(start)), _zero()), total)
+            day = self._days[place] = Day()
+        day.count(hour, total, last)
+        add_total(month, total)
         entity = (scope, scope_id)
         self._versions[entity] = max(last, self._versions.get(entity, -1))
         self._dirty.setdefault(entity, set()).add(hour)
+
+    def _sum_of_days(self, scope: str, scope_id: str, month: int) -> Total:
+        """Return what the days of the month add up to; who counts in a day later adds to its month as well."""
+        total = empty_total()
+        for start in range(month, period_end(Period.MONTH, month), _DAY_SECONDS):
+            day = self._days.get((scope, scope_id, start))
+            if day is not None:
+                add_total(total, day.total)
+        return total
 
     def _update(self, scope: str, scope_id: str, hours: set[int], days: set[int]) -> bytes:
         """Return the record of `usage.spend`: a SpendUpdate in JSON."""
@@ -212,34 +194,28 @@ class SpendState:
             }
         )
 
-    def _record(self, scope: str, scope_id: str, start: int) -> bytes:
+    def _record(self, scope: str, scope_id: str, start: int) -> tuple[bytes, bytes]:
         day = self._days[scope, scope_id, start]
-        hours = {str(hour): (r, i, o, str(cost), u) for hour, (r, i, o, cost, u) in day.hours.items()}
-        return _encode(_DayRecord(day.fence, hours))
+        if day.record is not None:
+            return day_key(scope, scope_id, start), day.record
+        return day_record(scope, scope_id, start, day.fence, day.hours)
 
     def _load_fence(self, value: bytes | None) -> None:
         if value is None:
             return
-        record = _decode_fence(value)
-        if self.priced is None or (record.source, record.priced) > (self.fence, self.priced):
-            self.fence, self.priced = record.source, record.priced
+        fence, priced = read_fence(value)
+        if self.priced is None or (fence, priced) > (self.fence, self.priced):
+            self.fence, self.priced = fence, priced
 
-    def _load_day(self, key: str, value: bytes | None) -> None:
-        name, _, date = key.rpartition("|")
-        scope, _, scope_id = name.partition(":")
-        place = (Scope(scope).value, scope_id, _seconds(date))
+    def _load_day(self, key: bytes, value: bytes | None) -> None:
+        place = _place(key)
         if value is None:
             self._days.pop(place, None)
             return
-        record = _decode_day(value)
+        day = Day(value)
         known = self._days.get(place)
-        if known is not None and record.fence < known.fence:
-            return
-        day = self._days[place] = _Day()
-        day.fence = record.fence
-        for hour, (requests, input_tokens, output_tokens, cost, unpriced) in record.hours.items():
-            total = day.hours[int(hour)] = [requests, input_tokens, output_tokens, int(cost), unpriced]
-            _add(day.total, total)
+        if known is None or day.fence >= known.fence:
+            self._days[place] = day
 
 
 def _group(
@@ -247,9 +223,9 @@ def _group(
     ids: list[str | None],
     rows: Rows,
     is_counted: Callable[[str, str, int, int], bool] | None,
-) -> dict[tuple[str, int], _Total]:
+) -> dict[tuple[str, int], Total]:
     """Return what each (scope id, hour) used, with the last offset behind the five numbers."""
-    groups: dict[tuple[str, int], _Total] = {}
+    groups: dict[tuple[str, int], Total] = {}
     columns: Any = zip(
         ids,
         rows.hours,
@@ -277,16 +253,19 @@ def _group(
     return groups
 
 
-def _zero() -> _Total:
-    return [0, 0, 0, 0, 0]
+def _place(key: bytes) -> tuple[str, str, int]:
+    """Read `scope:scope_id|YYYY-MM-DD`; a scope_id may hold both separators."""
+    try:
+        name, _, date = key.decode().rpartition("|")
+        scope, _, scope_id = name.partition(":")
+        return Scope(scope).value, scope_id, _seconds(date)
+    except ValueError as error:
+        raise DataLossError(
+            f"the spend changelog holds a record that no meter of this version writes: key {key!r}: {error}"
+        ) from error
 
 
-def _add(total: _Total, more: _Total) -> None:
-    for place in range(5):
-        total[place] += more[place]
-
-
-def _total(period: str, start: int, total: _Total) -> dict[str, Any]:
+def _total(period: str, start: int, total: Total) -> dict[str, Any]:
     requests, input_tokens, output_tokens, cost, unpriced = total
     return {
         "period": period,
@@ -309,9 +288,5 @@ def _month(day: int) -> int:
 
 
 @lru_cache(maxsize=4096)
-def _date(day: int) -> str:
-    return datetime.fromtimestamp(day, UTC).strftime("%Y-%m-%d")
-
-
 def _seconds(date: str) -> int:
     return int(datetime.strptime(date, "%Y-%m-%d").replace(tzinfo=UTC).timestamp())

@@ -10,6 +10,7 @@ from tokentide.schemas.chunk import Chunk, Record
 from tokentide.streams.budget_index import BudgetIndex
 from tokentide.streams.budgets import POSITION_KEY, BudgetState
 from tokentide.streams.log import Log
+from tokentide.streams.lost import Committed, check_not_lost
 from tokentide.streams.outbox import Outbox
 from tokentide.streams.partition import entity_key, entity_partition
 from tokentide.streams.rewriting import Rewriting
@@ -38,16 +39,19 @@ class BudgetStage:
         partitions: int,
         outbox: Outbox,
         log: Log,
+        *,
+        committed: Committed,
         clock: Callable[[], datetime] = _now,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`partitions` is the number of partitions of `usage.spend`."""
+        """`partitions` is the number of partitions of `usage.spend`; `committed` asks the meter's group."""
         self.topic = topics.spend
         self._topics = topics
         self._changelog = Changelog(changelog, POSITION_KEY, outbox, log)
         self._partitions = partitions
         self._outbox = outbox
         self._log = log
+        self._committed = committed
         self._clock = clock
         self._monotonic = monotonic
         self._index = BudgetIndex()
@@ -61,7 +65,7 @@ class BudgetStage:
             self._review(key)
 
     async def open(self, partition: int) -> int | None:
-        """Read the entities back from the changelog."""
+        """Read the entities back from the changelog. Raises DataLossError when it was lost."""
         state, stale = await asyncio.to_thread(self._recover, partition)
         self._states[partition] = state
         self._rewriting[partition] = Rewriting(clock=self._monotonic)
@@ -129,6 +133,8 @@ class BudgetStage:
         state = BudgetState(self._index)
         for key, value in self._changelog.read(partition):
             state.load(key, value)
+        if state.position is None:
+            check_not_lost(self._changelog.topic, self.topic, partition, self._committed)
         limited: dict[str, bool] = {}
         for record in self._log.read(self._topics.limits, partition, 0):
             if record.value is not None:

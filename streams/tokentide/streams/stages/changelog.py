@@ -15,7 +15,7 @@ class Changelog:
     """
 
     def __init__(self, topic: str, fence_key: bytes, outbox: Outbox, log: Log) -> None:
-        self._topic = topic
+        self.topic = topic
         self._fence_key = fence_key
         self._outbox = outbox
         self._log = log
@@ -30,13 +30,13 @@ class Changelog:
             group = self._outbox.group()
             for partition, key, value in records:
                 if (key == self._fence_key) is is_fence:
-                    group.send(self._topic, value, key=key, partition=partition)
+                    group.send(self.topic, value, key=key, partition=partition)
             await group.delivered()
 
     def read(self, partition: int) -> Iterator[tuple[bytes, bytes | None]]:
         """Yield the (key, value) of every record; it blocks, call it in a thread."""
         return (
             (record.key, record.value)
-            for record in self._log.read(self._topic, partition, 0)
+            for record in self._log.read(self.topic, partition, 0)
             if record.key is not None
         )

@@ -8,12 +8,14 @@ from collections.abc import Callable, Mapping
 from tokentide.schemas import DataLossError, TopicNames
 from tokentide.schemas.chunk import Chunk, Record
 from tokentide.streams.coverage import coverage
+from tokentide.streams.day import FENCE_KEY
 from tokentide.streams.log import Log
+from tokentide.streams.lost import Committed, check_not_lost
 from tokentide.streams.outbox import Outbox
 from tokentide.streams.partition import entity_partition
 from tokentide.streams.rewriting import Rewriting
 from tokentide.streams.rows import read_rows
-from tokentide.streams.spend import FENCE_KEY, SpendState
+from tokentide.streams.spend import SpendState
 from tokentide.streams.stages.changelog import Changelog
 
 __all__ = ["SpendStage"]
@@ -32,22 +34,25 @@ class SpendStage:
         partitions: int,
         outbox: Outbox,
         log: Log,
+        *,
+        committed: Committed,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`partitions` is the number of partitions of `usage.spend`."""
+        """`partitions` is the number of partitions of `usage.spend`; `committed` asks the meter's group."""
         self.topic = topics.priced
         self._spend = topics.spend
         self._changelog = Changelog(changelog, FENCE_KEY, outbox, log)
         self._partitions = partitions
         self._outbox = outbox
         self._log = log
+        self._committed = committed
         self._clock = clock
         self._states: dict[int, SpendState] = {}
         self._rewriting: dict[int, Rewriting] = {}
         self._gaps: dict[int, float] = {}
 
     async def open(self, partition: int) -> int | None:
-        """Read the totals back from the changelog."""
+        """Read the totals back from the changelog. Raises DataLossError when it was lost."""
         state = await asyncio.to_thread(self._recover, partition)
         self._states[partition] = state
         self._rewriting[partition] = Rewriting(clock=self._clock)
@@ -98,6 +103,8 @@ class SpendStage:
         for key, value in self._changelog.read(partition):
             state.load(key, value)
         state.loaded()
+        if state.priced is None:
+            check_not_lost(self._changelog.topic, self.topic, partition, self._committed)
         return state
 
     def _count(self, state: SpendState, partition: int, record: Record) -> None:
