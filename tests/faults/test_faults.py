@@ -1,6 +1,7 @@
 """Eight schedules of kills, frozen workers and restarts, each exact to the pico-dollar; more: `make faults`."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 
 import pytest
 from faults.arena import Arena
@@ -10,18 +11,26 @@ SEEDS = range(1, 9)
 
 
 @pytest.fixture(scope="module")
-def arena(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Arena]:
-    """Kafka and ClickHouse for all schedules."""
-    with Arena(tmp_path_factory.mktemp("faults")).open() as running:
-        yield running
+def arenas(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[int], Arena]]:
+    """Kafka and ClickHouse for all schedules with as many nodes, started at the first."""
+    with ExitStack() as stack:
+        running: dict[int, Arena] = {}
+
+        def arena(nodes: int) -> Arena:
+            if nodes not in running:
+                folder = tmp_path_factory.mktemp(f"faults-{nodes}")
+                running[nodes] = stack.enter_context(Arena(folder, nodes).open())
+            return running[nodes]
+
+        yield arena
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", SEEDS)
-def test_nothing_is_lost_and_nothing_counts_twice(arena: Arena, seed: int) -> None:
+def test_nothing_is_lost_and_nothing_counts_twice(arenas: Callable[[int], Arena], seed: int) -> None:
     schedule = make_schedule(seed)
 
-    outcome = arena.play(schedule)
+    outcome = arenas(schedule.nodes).play(schedule)
 
     assert outcome.problems == [], f"{outcome}\n{schedule}\nagain with: make faults SEEDS=1 SEED0={seed}"
 
