@@ -5,10 +5,10 @@ import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 
-from tokentide.schemas import Limits, TopicNames
+from tokentide.schemas import Limits, SettingsError, TopicNames
 from tokentide.schemas.chunk import Chunk, Record
 from tokentide.streams.budget_index import BudgetIndex
-from tokentide.streams.budgets import BudgetState
+from tokentide.streams.budgets import POSITION_KEY, BudgetState
 from tokentide.streams.log import Log
 from tokentide.streams.outbox import Outbox
 from tokentide.streams.partition import entity_key, entity_partition
@@ -131,6 +131,7 @@ class BudgetStage:
         state = BudgetState(self._index)
         for record in self._log.read(self._changelog, partition, 0):
             if record.key is not None:
+                self._check_place(record.key, partition)
                 state.load(record.key, record.value)
         limited: dict[str, bool] = {}
         for record in self._log.read(self._topics.limits, partition, 0):
@@ -138,3 +139,16 @@ class BudgetStage:
                 limits = Limits.model_validate_json(record.value)
                 limited[entity_key(limits.scope, limits.scope_id)] = bool(limits.limits)
         return state, {key for key, has_limits in limited.items() if has_limits}
+
+    def _check_place(self, key: bytes, partition: int) -> None:
+        """Raise SettingsError for an entity that belongs elsewhere: its partials would be split between two sums."""
+        if key == POSITION_KEY:
+            return
+        place = entity_partition(key.decode(errors="replace"), self._partitions)
+        if place != partition:
+            raise SettingsError(
+                f"{self._changelog}[{partition}] holds {key.decode(errors='replace')}, which of {self._partitions} "
+                f"partitions belongs to {place}: the topics had another number of partitions before, and that of "
+                "a live pipeline cannot change; use new topic names (TOKENTIDE_TOPIC_...) and another "
+                "TOKENTIDE_METER_ID"
+            )
