@@ -36,9 +36,9 @@ from tokentide.sinks.migration import migrate
 __all__ = ["Arena", "Outcome"]
 
 PARTITIONS = 6
-SETTLE_SECONDS = 120.0
-PRODUCED_SECONDS = 120.0
-RUNNING_SECONDS = 90.0
+SETTLE_SECONDS = 180.0
+PRODUCED_SECONDS = 300.0
+RUNNING_SECONDS = 120.0
 TAIL_EVENTS = 300
 TESTS = Path(__file__).parent.parent
 

@@ -13,7 +13,7 @@ from tokentide.console.supervisor import Supervisor
 
 __all__ = ["Pipeline"]
 
-_READY_SECONDS = 90.0
+_READY_SECONDS = 180.0
 
 
 class Pipeline:
