@@ -20,7 +20,7 @@ _COMPACTED_SECONDS = 90.0
 
 
 def wait_until_compacted(broker: str, topics: list[str]) -> list[str]:
-    """Return when each topic holds far fewer records than were written to it; else a sentence for each that does not."""
+    """Return when each topic holds far fewer records than were written to it; else a sentence for each."""
     deadline = time.monotonic() + _COMPACTED_SECONDS
     waiting = list(topics)
     while waiting and time.monotonic() < deadline:

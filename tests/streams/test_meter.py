@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from confluent_kafka import Producer
 
-from tokentide.schemas import KafkaSettings, ServiceUnavailableError, SettingsError, TopicNames
+from tokentide.schemas import DataLossError, KafkaSettings, ServiceUnavailableError, SettingsError, TopicNames
 from tokentide.streams.log import Log
 from tokentide.streams.meter import run_meter
 from tokentide.streams.outbox import Outbox
@@ -51,8 +51,9 @@ def test_state_of_a_time_with_fewer_partitions_is_refused(
     producer.produce(topic, b'{"offset":1,"cells":[],"fired":{}}', key=b"team:a", partition=before)
     assert producer.flush(10) == 0
     log = Log(kafka)
+    failures: list[DataLossError] = []
     stages = {
-        count: BudgetStage(names, topic, count, Outbox(kafka, 10.0, pytest.fail), log) for count in (3, 4)
+        count: BudgetStage(names, topic, count, Outbox(kafka, 10.0, failures.append), log) for count in (3, 4)
     }
 
     asyncio.run(stages[3].open(before))
