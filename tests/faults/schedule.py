@@ -28,8 +28,9 @@ CLICKHOUSE = "clickhouse"
 NETWORK: tuple[Kind, ...] = ("refuse", "hang", "lose", "cut")
 
 _MOST_FAULTS = 10
-# The session timeout is 6 s: some come back in time, some as zombies. A server only stumbles.
-_LONGEST_FREEZE, _LONGEST_STUMBLE = 15.0, 3.0
+# The session timeout is 6 s: some come back in time, some as zombies, one in eight maybe long after. A server stumbles.
+_LONGEST_FREEZES = (*(15.0,) * 7, 40.0)
+_LONGEST_STUMBLE = 3.0
 
 
 @dataclass(frozen=True)
@@ -143,7 +144,7 @@ class _Draw:
                 # In production the lag of an hour keeps a zombie from winning by compaction; here it is seconds.
                 kind = "kill"
             else:
-                longest = _LONGEST_STUMBLE if is_server else _LONGEST_FREEZE
+                longest = _LONGEST_STUMBLE if is_server else self.chance.choice(_LONGEST_FREEZES)
                 return Fault(moment, kind, target, self.chance.uniform(0.5, longest))
         # How long a Kafka node stays away; all others are started again at once.
         away = self.chance.uniform(0.2, 6.0) if target.startswith("kafka") else 0.0
