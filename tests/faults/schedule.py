@@ -28,7 +28,7 @@ CLICKHOUSE = "clickhouse"
 NETWORK: tuple[Kind, ...] = ("refuse", "hang", "lose", "cut")
 
 _MOST_FAULTS = 10
-# The session timeout is 6 s: some come back in time, some as zombies, one in eight maybe long after. A server stumbles.
+# The session timeout is 6 s: some come back in time, some as zombies, one in eight long after. Servers stumble.
 _LONGEST_FREEZES = (*(15.0,) * 7, 40.0)
 _LONGEST_STUMBLE = 3.0
 

@@ -83,15 +83,9 @@ class PricingStage:
         """Price the chunk and send it on its way."""
         memory = self._memories[chunk.partition]
         priced = price_chunk(chunk, memory.seen, self._catalogue, self._clock(), self._max_future_seconds)
-        if priced.rejected:
-            refusals = self._outbox.group()
-            for refusal in priced.rejected:
-                self._reject(refusals, refusal)
-            # `usage.priced` is the memory: what it covers is not looked at again, so the refusals come first.
-            await refusals.delivered()
-            if self._memories.get(chunk.partition) is not memory:
-                return  # closed meanwhile: whoever owns the partition now prices the chunk
         group = self._outbox.group()
+        for refusal in priced.rejected:
+            self._reject(group, refusal)
         for value, first, last in _records(priced.rows, chunk.first, chunk.last):
             group.send(
                 self._topics.priced, value, partition=chunk.partition, headers=coverage_headers(first, last)
