@@ -80,12 +80,17 @@ class PricingStage:
         self._memories.pop(partition, None)
 
     async def take(self, chunk: Chunk) -> None:
-        """Price the chunk and send it on its way."""
+        """Price the chunk and send it on its way: refusals first, for `usage.priced` speaks for them."""
         memory = self._memories[chunk.partition]
         priced = price_chunk(chunk, memory.seen, self._catalogue, self._clock(), self._max_future_seconds)
         group = self._outbox.group()
-        for refusal in priced.rejected:
-            self._reject(group, refusal)
+        if priced.rejected:
+            refused = self._outbox.group()
+            for refusal in priced.rejected:
+                self._reject(refused, refusal)
+            await refused.delivered()
+            if self._memories.get(chunk.partition) is not memory:
+                return
         for value, first, last in _records(priced.rows, chunk.first, chunk.last):
             group.send(
                 self._topics.priced, value, partition=chunk.partition, headers=coverage_headers(first, last)
