@@ -11,7 +11,8 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from faults.arena import Arena, Outcome
+from faults.arena import Arena
+from faults.run import Outcome
 from faults.schedule import Schedule, make_schedule
 
 
@@ -89,7 +90,7 @@ def main() -> int:
 def _summarize(tournament: Tournament, schedules: Sequence[Schedule], seconds: float) -> None:
     outcomes = tournament.outcomes
     failed = sorted(outcome.schedule.seed for outcome in outcomes if outcome.problems)
-    met = Counter(fault.name for outcome in outcomes for fault in outcome.schedule.faults)
+    met = sum((outcome.met for outcome in outcomes), Counter[str]())
     repeated = sum(outcome.repeated_alerts for outcome in outcomes)
     print("faults met: " + ", ".join(f"{name} {count}" for name, count in sorted(met.items())))
     print(

@@ -52,11 +52,11 @@ class Brokers:
             with suppress(Exception):
                 self.wait()
 
-    def strike(self, kind: str, node: int, seconds: float) -> None:
-        """Kill, stop or freeze a node for so many seconds; nothing when it is away already. Returns at once."""
+    def strike(self, kind: str, node: int, seconds: float) -> bool:
+        """Kill, stop or freeze a node for so many seconds, and return at once: whether it was there to be hit."""
         pid = self._cluster.pids.get(node)
         if pid is None:
-            return
+            return False
         if kind == "freeze":
             os.kill(pid, signal.SIGSTOP)
             back: Callable[[int, int], None] = self._thaw
@@ -66,6 +66,7 @@ class Brokers:
         thread = threading.Thread(target=self._guarded, args=(back, node, pid, seconds), name=f"kafka-{node}")
         self._under_way.append(thread)
         thread.start()
+        return True
 
     def elect(self) -> None:
         """Move leaders back to the nodes that led at first; no partition that needs it is no error."""

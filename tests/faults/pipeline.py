@@ -78,10 +78,9 @@ class Pipeline:
         for name, supervisor in self._supervisors.items():
             supervisor.wait_ready([name], timeout_seconds=_READY_SECONDS)
 
-    def strike(self, kind: str, name: str, seconds: float = 0.0) -> None:
-        """Kill, stop or freeze a process; nothing when it was removed."""
-        if name not in self._supervisors:
-            return
+    def strike(self, kind: str, name: str, seconds: float = 0.0) -> bool:
+        """Kill, stop or freeze a process; return whether it was there to be hit."""
+        is_there = any(status.pid is not None for status in self._supervisors[name].statuses())
         if kind == "freeze":
             self._supervisors[name].kill(name, signal.SIGSTOP)
             thaw = threading.Timer(seconds, self._thaw, (name,))
@@ -89,6 +88,7 @@ class Pipeline:
             self._thaws.append(thaw)
         else:
             self._supervisors[name].kill(name, signal.SIGKILL if kind == "kill" else signal.SIGTERM)
+        return is_there
 
     def wait_thawed(self) -> None:
         """Return when nobody is frozen."""

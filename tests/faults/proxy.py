@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import threading
 import time
+from collections import Counter
 from types import TracebackType
 from typing import NamedTuple, Self
 from urllib.parse import urlsplit
@@ -26,7 +27,7 @@ class FaultProxy:
 
     Trouble meets POST requests only, which is what inserts are: `refuse` answers with a status and does nothing,
     `hang` does nothing until the trouble is over, `lose` lets the server answer and closes the connection, `cut`
-    closes both connections when half of the body is sent. `met` counts the requests that trouble met.
+    closes both connections when half of the body is sent.
     """
 
     def __init__(self, upstream: str) -> None:
@@ -40,7 +41,8 @@ class FaultProxy:
         self._status = 500
         self._until = 0.0
         self.url = ""
-        self.met = 0
+        self.met = Counter[str]()
+        """How many requests each kind of trouble met."""
 
     def trouble(self, kind: str, seconds: float, status: int = 500) -> None:
         """Begin a trouble that ends by itself; it takes the place of an earlier one."""
@@ -85,7 +87,8 @@ class FaultProxy:
         """Deal with one request; return whether the connection goes on."""
         request = await _read(reader, until_end=False)
         kind = self._kind if request.head.startswith(b"POST") and time.monotonic() < self._until else ""
-        self.met += bool(kind)
+        if kind:
+            self.met[kind] += 1
         if kind == "refuse":
             writer.write(b"HTTP/1.1 %d Trouble\r\nContent-Length: 8\r\n\r\nTrouble\n" % self._status)
             await writer.drain()
