@@ -4,7 +4,7 @@
 
 Inside the clock:
 * throughput: one meter and one sink start on a topic that holds all events already; from the moment that both are
-  ready until nothing is behind. CPU is that of each process from its start on, less what it had used when it was ready.
+  ready until nothing is behind. CPU is what each process used in that time.
 * latency: events at a steady rate; four times a second one of a model that nobody knows, so that it raises an alert
   (`unpriced_model`) of its own. To the alert: from track() until a consumer has the record. To the row: from track()
   until a query sees it; the query is asked again every 20 ms.
