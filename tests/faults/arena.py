@@ -17,7 +17,7 @@ from faults.schedule import Schedule
 
 from tokentide.console.settings import ConsoleSettings
 from tokentide.console.stack import Stack
-from tokentide.schemas import TokentideError, TopicNames
+from tokentide.schemas import TopicNames
 from tokentide.sinks import connect
 
 __all__ = ["Arena"]
@@ -59,7 +59,9 @@ class Arena:
         outcome = Outcome(schedule)
         try:
             run.play(outcome)
-        except TokentideError as error:
+        except (
+            Exception
+        ) as error:  # whatever it was, the seed was not exact; the next one has another pipeline
             outcome.problems.append(f"{type(error).__name__}: {error}")
         finally:
             outcome.restarts = run.pipeline.restarts

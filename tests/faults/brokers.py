@@ -18,6 +18,7 @@ from tokentide.console.kafka.cluster import KafkaCluster
 __all__ = ["Brokers"]
 
 _CLEANER = {"log.cleaner.backoff.ms": "500"}
+_STOP_SECONDS = 4.0
 
 
 class Brokers:
@@ -53,25 +54,35 @@ class Brokers:
                 self.wait()
 
     def strike(self, kind: str, node: int, seconds: float) -> bool:
-        """Kill, stop or freeze a node for so many seconds, and return at once: whether it was there to be hit."""
+        """Kill, stop or freeze a node, which is back after so many seconds; return whether it was hit.
+
+        It is not when it is away already, or while another one starts: that waits for all that run.
+        """
         pid = self._cluster.pids.get(node)
         if pid is None:
             return False
         if kind == "freeze":
             os.kill(pid, signal.SIGSTOP)
-            back: Callable[[int, int], None] = self._thaw
-        else:
-            back = self._restart
-            os.kill(pid, signal.SIGKILL if kind == "kill" else signal.SIGTERM)
-        thread = threading.Thread(target=self._guarded, args=(back, node, pid, seconds), name=f"kafka-{node}")
-        self._under_way.append(thread)
-        thread.start()
+            self._later(seconds, self._thaw, pid)
+            return True
+        if not self._lock.acquire(blocking=False):
+            return False
+        try:
+            if kind == "term":
+                os.kill(pid, signal.SIGTERM)
+                deadline = time.monotonic() + _STOP_SECONDS
+                while node in self._cluster.pids and time.monotonic() < deadline:
+                    time.sleep(0.05)
+            self._cluster.kill(node)
+        finally:
+            self._lock.release()
+        self._later(seconds, self._restart, node)
         return True
 
     def elect(self) -> None:
         """Move leaders back to the nodes that led at first; no partition that needs it is no error."""
         admin = self._admin()
-        with suppress(KafkaException):
+        with suppress(KafkaException, TimeoutError):
             admin.elect_leaders(ElectionType.PREFERRED).result(20)
 
     def wait(self) -> None:
@@ -81,19 +92,23 @@ class Brokers:
         if self._problems:
             raise self._problems.pop()
 
-    def _guarded(self, back: Callable[[int, int], None], node: int, pid: int, seconds: float) -> None:
-        time.sleep(seconds)
-        try:
-            back(node, pid)
-        except Exception as error:
-            self._problems.append(error)
+    def _later(self, seconds: float, back: Callable[[int], None], number: int) -> None:
+        def guarded() -> None:
+            time.sleep(seconds)
+            try:
+                back(number)
+            except Exception as error:
+                self._problems.append(error)
 
-    def _thaw(self, node: int, pid: int) -> None:
+        thread = threading.Thread(target=guarded, name=back.__name__)
+        self._under_way.append(thread)
+        thread.start()
+
+    def _thaw(self, pid: int) -> None:
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGCONT)
 
-    def _restart(self, node: int, pid: int) -> None:
-        # One at a time: the cluster is for one thread. It waits for those that are frozen, which thaw by themselves.
+    def _restart(self, node: int) -> None:
         with self._lock:
             self._cluster.restart(node)
 
