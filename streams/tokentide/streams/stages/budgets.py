@@ -13,7 +13,6 @@ from tokentide.streams.log import Log
 from tokentide.streams.outbox import Outbox
 from tokentide.streams.partition import entity_key, entity_partition
 from tokentide.streams.rewriting import Rewriting
-from tokentide.streams.stages.changelog import Changelog
 
 __all__ = ["BudgetStage"]
 
@@ -44,7 +43,7 @@ class BudgetStage:
         """`partitions` is the number of partitions of `usage.spend`."""
         self.topic = topics.spend
         self._topics = topics
-        self._changelog = Changelog(changelog, POSITION_KEY, outbox, log)
+        self._changelog = changelog
         self._partitions = partitions
         self._outbox = outbox
         self._log = log
@@ -107,7 +106,10 @@ class BudgetStage:
                 published.send(self._topics.limits, value, key=name, partition=partition)
             records += [(partition, *record) for record in changed.changelog]
         await published.delivered()
-        await self._changelog.remember(records)
+        remembered = self._outbox.group()
+        for partition, place, content in records:
+            remembered.send(self._changelog, content, key=place, partition=partition)
+        await remembered.delivered()
         return {
             partition: changed.position
             for partition, changed in changes.items()
@@ -127,9 +129,10 @@ class BudgetStage:
         Their budgets may have been deleted while nobody looked.
         """
         state = BudgetState(self._index)
-        for key, value in self._changelog.read(partition):
-            self._check_place(key, partition)
-            state.load(key, value)
+        for record in self._log.read(self._changelog, partition, 0):
+            if record.key is not None:
+                self._check_place(record.key, partition)
+                state.load(record.key, record.value)
         limited: dict[str, bool] = {}
         for record in self._log.read(self._topics.limits, partition, 0):
             if record.value is not None:
@@ -144,8 +147,8 @@ class BudgetStage:
         place = entity_partition(key.decode(errors="replace"), self._partitions)
         if place != partition:
             raise SettingsError(
-                f"the changelog of {self.topic}[{partition}] holds {key.decode(errors='replace')}, which of "
-                f"{self._partitions} partitions belongs to {place}: the topics had another number of partitions "
-                "before, and that of a live pipeline cannot change; use new topic names (TOKENTIDE_TOPIC_...) and "
-                "another TOKENTIDE_METER_ID"
+                f"{self._changelog}[{partition}] holds {key.decode(errors='replace')}, which of {self._partitions} "
+                f"partitions belongs to {place}: the topics had another number of partitions before, and that of "
+                "a live pipeline cannot change; use new topic names (TOKENTIDE_TOPIC_...) and another "
+                "TOKENTIDE_METER_ID"
             )

@@ -13,8 +13,7 @@ from tokentide.streams.outbox import Outbox
 from tokentide.streams.partition import entity_partition
 from tokentide.streams.rewriting import Rewriting
 from tokentide.streams.rows import read_rows
-from tokentide.streams.spend import FENCE_KEY, SpendState
-from tokentide.streams.stages.changelog import Changelog
+from tokentide.streams.spend import SpendState
 
 __all__ = ["SpendStage"]
 
@@ -37,7 +36,7 @@ class SpendStage:
         """`partitions` is the number of partitions of `usage.spend`."""
         self.topic = topics.priced
         self._spend = topics.spend
-        self._changelog = Changelog(changelog, FENCE_KEY, outbox, log)
+        self._changelog = changelog
         self._partitions = partitions
         self._outbox = outbox
         self._log = log
@@ -88,26 +87,27 @@ class SpendStage:
                 )
             records += [(partition, *record) for record in changed.changelog]
         await published.delivered()
-        await self._changelog.remember(records)
+        remembered = self._outbox.group()
+        for partition, name, value in records:
+            remembered.send(self._changelog, value, key=name, partition=partition)
+        await remembered.delivered()
         return {partition: changed.priced for partition, changed in changes.items()}
 
     drain = flush
 
     def _recover(self, partition: int) -> SpendState:
         state = SpendState(partition)
-        for key, value in self._changelog.read(partition):
-            state.load(key, value)
+        for record in self._log.read(self._changelog, partition, 0):
+            if record.key is not None:
+                state.load(record.key, record.value)
         state.loaded()
         return state
 
     def _count(self, state: SpendState, partition: int, record: Record) -> None:
-        """Count what the record has that is new: the first occurrence of an offset wins.
-
-        The first record of all may begin anywhere, and so may one behind records that the log has lost.
-        """
+        """Count what the record has that is new: the first occurrence of an offset wins."""
         place = f"{self.topic}[{partition}]"
         first, last = coverage(record, place)
-        is_first = state.fence < 0 or state.priced is None or record.offset > state.priced
+        is_first = state.fence < 0
         if last <= state.fence or record.value is None:
             state.skip(record.offset + 1)
         elif first > state.fence + 1 and not is_first:
