@@ -186,7 +186,8 @@ class SpendState:
         day = self._days.get(place)
         if day is None:
             day = self._days[place] = _Day()
-        day.fence = last
+        # Hours come one by one, and the last of them may end before another.
+        day.fence = max(day.fence, last)
         _add(day.hours.setdefault(hour, _zero()), total)
         _add(day.total, total)
         _add(self._months.setdefault((scope, scope_id, _month(start)), _zero()), total)
