@@ -31,9 +31,9 @@ test: $(STAMP)
 test-all: $(STAMP)
 	.venv/bin/python -m pytest --durations=15
 
-# make faults SEEDS=20 SEED0=1 plays 20 fault schedules from seed 1 on.
+# make faults SEEDS=20 SEED0=1 JOBS=2 plays 20 fault schedules from seed 1 on, two at once.
 faults: $(STAMP)
-	cd tests && ../.venv/bin/python -m faults --seeds $(or $(SEEDS),20) --seed0 $(or $(SEED0),1)
+	cd tests && ../.venv/bin/python -m faults --seeds $(or $(SEEDS),20) --seed0 $(or $(SEED0),1) --jobs $(or $(JOBS),1)
 
 lint: $(STAMP)
 	.venv/bin/ruff check .

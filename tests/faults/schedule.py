@@ -4,71 +4,159 @@ import random
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["Fault", "Schedule", "make_schedule"]
+__all__ = ["Fault", "Kind", "Schedule", "make_schedule"]
 
-Kind = Literal["kill", "term", "freeze", "budget"]
+Kind = Literal[
+    "kill",  # SIGKILL; it is started again
+    "term",  # SIGTERM; it is started again
+    "freeze",  # SIGSTOP, and SIGCONT later
+    "add",  # one more worker
+    "remove",  # a worker ends for good
+    "refuse",  # ClickHouse answers 500 or 503
+    "hang",  # ClickHouse does not answer
+    "lose",  # ClickHouse commits, and its answer is lost
+    "cut",  # the connection to ClickHouse breaks in the middle of an insert
+    "elect",  # Kafka's leaders move back to where they were before nodes died
+    "budget",  # a limit is raised or lowered
+    "compact",  # the changelogs are compacted, then all meters are killed
+]
 
 METERS = ("meter-1", "meter-2", "meter-3")
 SINKS = ("sink-1", "sink-2")
-SERVERS = ("kafka", "clickhouse")
+PRODUCER = "producer"
+CLICKHOUSE = "clickhouse"
+NETWORK: tuple[Kind, ...] = ("refuse", "hang", "lose", "cut")
+
+_MOST_FAULTS = 10
+# The session timeout is 6 s: some come back in time, some as zombies, one in eight long after. Servers stumble.
+_LONGEST_FREEZES = (*(15.0,) * 7, 40.0)
+_LONGEST_STUMBLE = 3.0
 
 
 @dataclass(frozen=True)
 class Fault:
-    """One thing that happens `at` seconds after the first event; a freeze ends after `seconds`."""
+    """One thing that happens `at` seconds after the first event; some last for `seconds`.
+
+    `detail` is the new limit of a budget, or the HTTP status that ClickHouse answers.
+    """
 
     at: float
     kind: Kind
     target: str
     seconds: float = 0.0
+    detail: str = ""
+
+    @property
+    def name(self) -> str:
+        """The kind and what it hits, without a number: what a summary counts."""
+        return f"{self.kind} {self.target.partition('-')[0]}" if self.kind != "budget" else "budget"
 
     def __str__(self) -> str:
+        detail = f" {self.detail}" if self.detail else ""
         lasts = f" for {self.seconds:.1f} s" if self.seconds else ""
-        return f"{self.at:5.1f} s {self.kind} {self.target}{lasts}"
+        return f"{self.at:5.1f} s {self.kind} {self.target}{detail}{lasts}"
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """A run: its traffic and its faults."""
+    """A run: how many Kafka nodes it meets, its traffic and its faults."""
 
     seed: int
+    nodes: int
     events: int
     per_second: float
     faults: tuple[Fault, ...]
 
+    @property
+    def compacts(self) -> bool:
+        """Whether the topics must be such that a compaction happens within seconds."""
+        return any(fault.kind == "compact" for fault in self.faults)
+
     def __str__(self) -> str:
-        lines = [f"seed {self.seed}: {self.events} events at {self.per_second:.0f}/s"]
+        kafka = "1 Kafka node" if self.nodes == 1 else f"{self.nodes} Kafka nodes"
+        lines = [f"seed {self.seed}: {self.events} events at {self.per_second:.0f}/s, {kafka}"]
         return "\n".join([*lines, *(f"  {fault}" for fault in self.faults)])
 
 
 def make_schedule(seed: int, *, seconds: float = 14.0) -> Schedule:
-    """Return the schedule of a seed: four to nine faults within `seconds` of traffic.
+    """Return the schedule of a seed: four to ten faults within `seconds` of traffic.
 
     Meters get most of them, and some come in bursts: a kill a moment after a kill meets recovery and rebalance.
+    One seed in four meets three Kafka nodes; one in four a compaction.
     """
-    chance = random.Random(seed)
+    draw = _Draw(seed)
+    chance = draw.chance
     per_second = chance.choice((800.0, 1500.0, 2500.0))
-    faults: list[Fault] = []
     moment = chance.uniform(0.5, 3.0)
-    while moment < seconds:
-        faults.append(_fault(chance, moment))
+    faults: list[Fault] = []
+    while moment < seconds and len(faults) < _MOST_FAULTS:
+        faults.append(draw.fault(moment))
         moment += chance.choice((0.05, 0.4, 1.5, 3.0, 4.0)) * chance.uniform(0.5, 1.5)
-    return Schedule(seed, int(per_second * seconds), per_second, tuple(faults[:9]))
+    if draw.compacts:
+        faults.append(Fault(chance.uniform(3.0, seconds), "compact", "changelogs"))
+    faults.sort(key=lambda fault: fault.at)
+    return Schedule(seed, draw.nodes, int(per_second * seconds), per_second, tuple(faults))
 
 
-def _fault(chance: random.Random, moment: float) -> Fault:
-    draw = chance.random()
-    if draw < 0.07:
-        return Fault(moment, "budget", "team-day")
-    if draw < 0.60:
-        target = chance.choice(METERS)
-    elif draw < 0.82:
-        target = chance.choice(SINKS)
-    else:
-        target = chance.choice(SERVERS)
-    kind: Kind = chance.choice(("kill", "kill", "term", "freeze"))
-    if kind == "freeze":
-        # The session timeout is 6 s: some come back in time, some as zombies. A server only stumbles.
-        longest = 3.0 if target in SERVERS else 15.0
-        return Fault(moment, kind, target, chance.uniform(0.5, longest))
-    return Fault(moment, kind, target)
+class _Draw:
+    """The chances of a seed, and which workers are there at this point of the schedule."""
+
+    def __init__(self, seed: int) -> None:
+        self.chance = random.Random(seed)
+        self.nodes = 3 if self.chance.random() < 0.25 else 1
+        self.compacts = self.nodes == 1 and self.chance.random() < 0.33
+        self._meters = list(METERS)
+        self._sinks = list(SINKS)
+        self._added = 0
+
+    def fault(self, moment: float) -> Fault:
+        """Return the next fault."""
+        draw = self.chance.random()
+        if draw < 0.42:
+            return self._signal(moment, self.chance.choice(self._meters))
+        if draw < 0.57:
+            return self._signal(moment, self.chance.choice(self._sinks))
+        if draw < 0.64:
+            return self._signal(moment, PRODUCER)
+        if draw < 0.77:
+            return self._signal(moment, self._server())
+        if draw < 0.87:
+            kind = self.chance.choice(NETWORK)
+            status = str(self.chance.choice((500, 503))) if kind == "refuse" else ""
+            return Fault(moment, kind, CLICKHOUSE, self.chance.uniform(0.5, 6.0), status)
+        if draw < 0.93:
+            return self._join_or_leave(moment)
+        if draw < 0.96 and self.nodes > 1:
+            return Fault(moment, "elect", "kafka")
+        limit = str(self.chance.choice((2, 4, 8, 16)))
+        return Fault(moment, "budget", self.chance.choice(("team-day", "model-day")), detail=limit)
+
+    def _server(self) -> str:
+        if self.chance.random() < 0.4:
+            return CLICKHOUSE
+        return f"kafka-{self.chance.randrange(self.nodes) + 1}"
+
+    def _signal(self, moment: float, target: str) -> Fault:
+        kind: Kind = self.chance.choice(("kill", "kill", "term", "freeze"))
+        is_server = target.startswith(("kafka", CLICKHOUSE))
+        if kind == "freeze":
+            if self.compacts and target.startswith("meter"):
+                # In production the lag of an hour keeps a zombie from winning by compaction; here it is seconds.
+                kind = "kill"
+            else:
+                longest = _LONGEST_STUMBLE if is_server else self.chance.choice(_LONGEST_FREEZES)
+                return Fault(moment, kind, target, self.chance.uniform(0.5, longest))
+        # How long a Kafka node stays away; all others are started again at once.
+        away = self.chance.uniform(0.2, 6.0) if target.startswith("kafka") else 0.0
+        return Fault(moment, kind, target, away)
+
+    def _join_or_leave(self, moment: float) -> Fault:
+        workers, name = (self._meters, "meter") if self.chance.random() < 0.7 else (self._sinks, "sink")
+        if len(workers) > 1 and self.chance.random() < 0.5:
+            gone = self.chance.choice(workers)
+            workers.remove(gone)
+            return Fault(moment, "remove", gone)
+        self._added += 1
+        new = f"{name}-{10 + self._added}"
+        workers.append(new)
+        return Fault(moment, "add", new)

@@ -1,14 +1,19 @@
 """What the meter refuses to start on."""
 
+import asyncio
 import uuid
 from pathlib import Path
 
 import pytest
 from confluent_kafka import Producer
 
-from tokentide.schemas import KafkaSettings, ServiceUnavailableError, SettingsError, TopicNames
+from tokentide.schemas import DataLossError, KafkaSettings, ServiceUnavailableError, SettingsError, TopicNames
+from tokentide.streams.log import Log
 from tokentide.streams.meter import run_meter
+from tokentide.streams.outbox import Outbox
+from tokentide.streams.partition import entity_partition
 from tokentide.streams.settings import MeterSettings
+from tokentide.streams.stages import BudgetStage
 
 
 def settings_for(kafka: KafkaSettings, folder: Path, prefix: str) -> MeterSettings:
@@ -34,6 +39,29 @@ def test_topics_with_other_partition_counts_are_named(
 
     with pytest.raises(SettingsError, match=rf"has 4 partitions, but {prefix}\.budgets has 4 instead of 1;"):
         run_meter(settings)
+
+
+def test_state_of_a_time_with_fewer_partitions_is_refused(
+    kafka: KafkaSettings, cluster: Producer, topic: str
+) -> None:
+    names = TopicNames(limits=f"limits-{topic}")
+    cluster.list_topics(names.limits, timeout=10)
+    producer = Producer(kafka.librdkafka())
+    before = entity_partition("team:a", 3)
+    producer.produce(topic, b'{"offset":1,"cells":[],"fired":{}}', key=b"team:a", partition=before)
+    assert producer.flush(10) == 0
+    log = Log(kafka)
+    failures: list[DataLossError] = []
+    stages = {
+        count: BudgetStage(
+            names, topic, count, Outbox(kafka, 10.0, failures.append), log, committed=lambda *place: None
+        )
+        for count in (3, 4)
+    }
+
+    asyncio.run(stages[3].open(before))
+    with pytest.raises(SettingsError, match=r"holds team:a, which of 4 partitions belongs to 3: .*new topic"):
+        asyncio.run(stages[4].open(before))
 
 
 def test_a_broker_that_is_away_is_one_sentence(tmp_path: Path) -> None:

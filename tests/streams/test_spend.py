@@ -290,3 +290,25 @@ def test_a_day_whose_hours_no_meter_writes_is_no_total() -> None:
 
     with pytest.raises(DataLossError, match="no meter of this version writes"):
         state.apply(rows_of([(2, START, "ann", None, 40, 5)]), 2, 2)
+
+
+def test_a_day_whose_hours_end_out_of_order_counts_once_when_its_fence_was_cut_off() -> None:
+    """Seeds 32 and 73: the hour that came first ended last, and its rows were counted again."""
+    day = START - 86_400
+    rows: list[Row] = [(0, day, "u", None, 1, 1), (1, day - 3600, "u", None, 1, 1), (2, day, "u", None, 1, 1)]
+    state = SpendState(0)
+    state.apply(rows_of(rows), 2, 1)
+    changes = state.take_changes()
+    assert changes is not None
+
+    recovered = SpendState(0)
+    for key, value in changes.changelog:
+        if key != FENCE_KEY:
+            recovered.load(key, value)
+    recovered.loaded()
+    recovered.apply(rows_of(rows), 2, 1)
+    recovered.take_changes()
+
+    assert dict(recovered.rewrites(100)).items() >= {
+        item for item in changes.changelog if item[0] != FENCE_KEY
+    }

@@ -8,11 +8,14 @@ import calendar
 import json
 from collections import defaultdict
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any, NamedTuple
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Message, TopicPartition
+from support.traffic import POISON_HEADER
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 PRICES = {
     ("openai", "gpt-4o"): (Decimal("2.50"), Decimal("1.25"), Decimal("10.00")),
@@ -32,6 +35,17 @@ class Total(NamedTuple):
     unpriced_requests: int
 
 
+class AlertName(NamedTuple):
+    """What makes it the same alert."""
+
+    kind: str
+    subject: str
+    """The id of the budget, or the model."""
+    revision: int | None
+    start: int
+    percent: int | None
+
+
 @dataclass
 class Expected:
     """Everything that can be said about the log."""
@@ -44,9 +58,17 @@ class Expected:
     totals: dict[tuple[str, str, str, int], Total] = field(default_factory=dict)
     """(scope, scope id, period, start in Unix seconds) to total."""
 
-    def alerts(self, budgets: list[dict[str, Any]]) -> set[tuple[str, str, int, int | None]]:
-        """Return (kind, budget id or model, start of period, percent) of every alert that must have been raised."""
-        found: set[tuple[str, str, int, int | None]] = set()
+    def alerts(self, budgets: list[dict[str, Any]]) -> set[AlertName]:
+        """Return every alert that must have been raised about these budgets, and about models without a price."""
+        return self.budget_alerts(budgets) | {
+            AlertName("unpriced_model", scope_id, None, start, None)
+            for (scope, scope_id, period, start), total in self.totals.items()
+            if scope == "model" and period == "day" and total.unpriced_requests
+        }
+
+    def budget_alerts(self, budgets: list[dict[str, Any]]) -> set[AlertName]:
+        """Return the alerts that these budgets amount to, had they held all the time."""
+        found: set[AlertName] = set()
         for budget in budgets:
             for (scope, scope_id, period, start), total in self.totals.items():
                 if (scope, scope_id, period) != (budget["scope"], budget["scope_id"], budget["period"]):
@@ -57,10 +79,9 @@ class Expected:
                 for percent in budget.get("thresholds", (75, 90, 100)):
                     if used >= Decimal(budget["limit"]) * percent / 100:
                         kind = "budget_exceeded" if percent >= 100 else "threshold"
-                        found.add((kind, budget["budget_id"], start, percent))
-        for (scope, scope_id, period, start), total in self.totals.items():
-            if scope == "model" and period == "day" and total.unpriced_requests:
-                found.add(("unpriced_model", scope_id, start, None))
+                        found.add(
+                            AlertName(kind, budget["budget_id"], budget.get("revision", 1), start, percent)
+                        )
         return found
 
 
@@ -90,7 +111,7 @@ def expect(events: list[Message]) -> Expected:
     expected = Expected()
     for message in events:
         partition, offset = int(message.partition() or 0), int(message.offset() or 0)
-        event = _valid(message.value())
+        event = _valid(message)
         if event is None:
             expected.rejected.add((partition, offset))
         elif (event["event_id"], partition) in expected.rows:
@@ -107,17 +128,15 @@ def expect(events: list[Message]) -> Expected:
     return expected
 
 
-def _valid(value: bytes | str | None) -> dict[str, Any] | None:
-    """Return the event; the traffic's poison is told by what it lacks."""
-    try:
-        event = json.loads(value or b"")
-    except (ValueError, RecursionError):
+def _valid(message: Message) -> dict[str, Any] | None:
+    """Return the event; None for what the traffic calls poison, and for events too far ahead of their record."""
+    if POISON_HEADER in dict(message.headers() or {}):
         return None
-    if not isinstance(event, dict) or not {"event_id", "timestamp", "provider", "model"} <= event.keys():
-        return None
-    if event.get("input_tokens", 0) < 0 or event.get("total_tokens", 0):
-        return None
-    return event
+    event: dict[str, Any] = json.loads(message.value() or b"")
+    ahead = (
+        datetime.fromisoformat(event["timestamp"]) - _EPOCH - timedelta(milliseconds=message.timestamp()[1])
+    )
+    return event if ahead <= timedelta(hours=1) else None
 
 
 def _cost(event: dict[str, Any]) -> Decimal | None:

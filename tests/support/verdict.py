@@ -2,12 +2,12 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from support.oracle import Expected, Total, expect, read_topic, state_totals
+from support.oracle import AlertName, Expected, Total, expect, read_topic, state_totals
 
 from tokentide.console.settings import ConsoleSettings
 from tokentide.schemas import changelog_name
@@ -27,8 +27,14 @@ class Verdict:
         self.repeated_alerts = 0
 
 
-def judge(settings: ConsoleSettings, budgets: list[dict[str, Any]]) -> Verdict:
-    """Compare rows, state, totals, rejected records, alerts and limits with the Kafka log."""
+def judge(
+    settings: ConsoleSettings, budgets: list[dict[str, Any]], superseded: Sequence[dict[str, Any]] = ()
+) -> Verdict:
+    """Compare rows, state, totals, rejected records, alerts and limits with the Kafka log.
+
+    `superseded` are revisions of budgets that held for a while: what they raised must be true, but which of it
+    depends on when they were replaced.
+    """
     expected = expect(read_topic(settings.kafka.broker, settings.topics.events))
     verdict = Verdict(expected)
     client = connect(settings.clickhouse)
@@ -40,7 +46,7 @@ def judge(settings: ConsoleSettings, budgets: list[dict[str, Any]]) -> Verdict:
         verdict.problems += _rejected(client, expected)
         alerts = [json.loads(message.value() or b"") for message in _read(settings, settings.topics.alerts)]
         verdict.repeated_alerts = len(alerts) - len({alert["alert_id"] for alert in alerts})
-        verdict.problems += _alerts(client, expected, budgets, alerts)
+        verdict.problems += _alerts(client, expected, budgets, superseded, alerts)
         verdict.problems += _limits(settings, expected, budgets)
     finally:
         client.close()
@@ -87,22 +93,29 @@ def _rejected(client: Any, expected: Expected) -> Iterator[str]:
 
 
 def _alerts(
-    client: Any, expected: Expected, budgets: list[dict[str, Any]], alerts: list[dict[str, Any]]
+    client: Any,
+    expected: Expected,
+    budgets: list[dict[str, Any]],
+    superseded: Sequence[dict[str, Any]],
+    alerts: list[dict[str, Any]],
 ) -> Iterator[str]:
     """Each exactly once, on the topic after dropping repeats by id, and in ClickHouse."""
     by_id = {alert["alert_id"]: alert for alert in alerts}
     names = Counter(
-        (
+        AlertName(
             alert["kind"],
             alert["budget_id"] or alert["scope_id"],
+            alert["budget_revision"],
             int(datetime.fromisoformat(alert["period_start"]).timestamp()),
             alert["threshold_pct"],
         )
         for alert in by_id.values()
     )
     wanted = Counter(expected.alerts(budgets))
-    if names != wanted:
-        yield f"alerts: missing {list(wanted - names)[:_SHOWN]}, too many {list(names - wanted)[:_SHOWN]}"
+    allowed = wanted + Counter(expected.budget_alerts(list(superseded)))
+    missing, too_many = list(wanted - names), list(names - allowed)
+    if missing or too_many:
+        yield f"alerts: missing {missing[:_SHOWN]}, too many {too_many[:_SHOWN]}"
     rows = client.query("SELECT alert_id FROM alerts").result_rows
     yield from _differences("stored alerts", Counter(by_id.keys()), Counter(row[0] for row in rows))
 

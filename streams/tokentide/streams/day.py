@@ -99,7 +99,8 @@ class Day:
             known = hours[hour] = empty_total()
         add_total(known, used)
         add_total(self._total, used)
-        self.fence = last
+        # Hours come one by one, and the last of them may end before another.
+        self.fence = max(self.fence, last)
         self.record = None
 
     def _decoded(self) -> dict[int, Total]:

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 
-from tokentide.schemas import Limits, TopicNames
+from tokentide.schemas import Limits, SettingsError, TopicNames
 from tokentide.schemas.chunk import Chunk, Record
 from tokentide.streams.budget_index import BudgetIndex
 from tokentide.streams.budgets import POSITION_KEY, BudgetState
@@ -132,6 +132,7 @@ class BudgetStage:
         """
         state = BudgetState(self._index)
         for key, value in self._changelog.read(partition):
+            self._check_place(key, partition)
             state.load(key, value)
         if state.position is None:
             check_not_lost(self._changelog.topic, self.topic, partition, self._committed)
@@ -141,3 +142,16 @@ class BudgetStage:
                 limits = Limits.model_validate_json(record.value)
                 limited[entity_key(limits.scope, limits.scope_id)] = bool(limits.limits)
         return state, {key for key, has_limits in limited.items() if has_limits}
+
+    def _check_place(self, key: bytes, partition: int) -> None:
+        """Raise SettingsError for an entity that belongs elsewhere: its partials would be split between two sums."""
+        if key == POSITION_KEY:
+            return
+        place = entity_partition(key.decode(errors="replace"), self._partitions)
+        if place != partition:
+            raise SettingsError(
+                f"{self._changelog.topic}[{partition}] holds {key.decode(errors='replace')}, which of "
+                f"{self._partitions} partitions belongs to {place}: the topics had another number of partitions "
+                "before, and that of a live pipeline cannot change; use new topic names (TOKENTIDE_TOPIC_...) and "
+                "another TOKENTIDE_METER_ID"
+            )

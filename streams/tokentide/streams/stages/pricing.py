@@ -121,14 +121,15 @@ class PricingStage:
         """Price the chunk and send it on its way: refusals first, for `usage.priced` speaks for them."""
         memory = self._memories[chunk.partition]
         priced = price_chunk(chunk, memory.seen, self._catalogue, self._clock(), self._max_future_seconds)
-        group = self._outbox.group()
         if priced.rejected:
-            refused = self._outbox.group()
+            refusals = self._outbox.group()
             for refusal in priced.rejected:
-                self._reject(refused, refusal)
-            await refused.delivered()
+                self._reject(refusals, refusal)
+            # `usage.priced` is the memory: what it covers is not looked at again, so the refusals come first.
+            await refusals.delivered()
             if self._memories.get(chunk.partition) is not memory:
-                return
+                return  # closed meanwhile: whoever owns the partition now prices the chunk
+        group = self._outbox.group()
         nonce = secrets.token_hex(8)
         for value, first, last in _records(priced.rows, chunk.first, chunk.last):
             headers = coverage_headers(first, last, Trace(memory.seen.newest_day, nonce))

@@ -1,0 +1,114 @@
+"""The processes of one seed: meters, sinks and a producer, each under a supervisor of its own."""
+
+import signal
+import sys
+import threading
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+
+from tokentide.console.program import Backoff, Program, ProgramState
+from tokentide.console.settings import ConsoleSettings
+from tokentide.console.supervisor import Supervisor
+
+__all__ = ["Pipeline"]
+
+_READY_SECONDS = 180.0
+
+
+class Pipeline:
+    """Worker processes that come and go; what crashes is started again, within two seconds."""
+
+    def __init__(self, folder: Path, settings: ConsoleSettings, variables: Mapping[str, str]) -> None:
+        self._folder = folder
+        self._settings = settings
+        self._variables = variables
+        self._supervisors: dict[str, Supervisor] = {}
+        self._restarts = 0
+        self._thaws: list[threading.Timer] = []
+
+    @property
+    def restarts(self) -> int:
+        """How often a process was started again."""
+        return self._restarts + sum(
+            status.restarts for each in self._supervisors.values() for status in each.statuses()
+        )
+
+    @property
+    def workers(self) -> list[str]:
+        """Who is there, running or about to be started again."""
+        return list(self._supervisors)
+
+    def add_worker(self, name: str) -> None:
+        """Start a meter or a sink, and return at once."""
+        work_dir = self._folder / name
+        work_dir.mkdir(parents=True)
+        variables = {
+            **self._settings.environment(),
+            "TOKENTIDE_WORKER": name,
+            "TOKENTIDE_WORK_DIR": str(work_dir),
+        }
+        kind = name.partition("-")[0]
+        self.add(name, ["-m", "tokentide.console.cli", "worker", kind], "ready", variables)
+
+    def add(self, name: str, arguments: list[str], ready_line: str, variables: Mapping[str, str]) -> None:
+        """Start a Python program under this name, and return at once."""
+        supervisor = Supervisor(new_backoff=lambda: Backoff(most_seconds=2.0))
+        self._supervisors[name] = supervisor
+        supervisor.launch(
+            Program(
+                name,
+                [sys.executable, *arguments],
+                environment={**self._variables, "PYTHONUNBUFFERED": "1", **variables},
+                log_path=self._folder / "logs" / f"{name}.log",
+                directory=self._folder,
+                ready_line=ready_line,
+                stop_seconds=4.0,
+            )
+        )
+
+    def remove(self, name: str) -> None:
+        """End a process for good, by force when it does not end by itself."""
+        supervisor = self._supervisors.pop(name)
+        self._restarts += sum(status.restarts for status in supervisor.statuses())
+        supervisor.stop()
+
+    def wait_ready(self) -> None:
+        """Return when all are ready; raises ServiceUnavailableError when one ends first, or is too late."""
+        for name, supervisor in self._supervisors.items():
+            supervisor.wait_ready([name], timeout_seconds=_READY_SECONDS)
+
+    def strike(self, kind: str, name: str, seconds: float = 0.0) -> bool:
+        """Kill, stop or freeze a process; return whether it was there to be hit."""
+        is_there = any(status.pid is not None for status in self._supervisors[name].statuses())
+        if kind == "freeze":
+            self._supervisors[name].kill(name, signal.SIGSTOP)
+            thaw = threading.Timer(seconds, self._thaw, (name,))
+            thaw.start()
+            self._thaws.append(thaw)
+        else:
+            self._supervisors[name].kill(name, signal.SIGKILL if kind == "kill" else signal.SIGTERM)
+        return is_there
+
+    def wait_thawed(self) -> None:
+        """Return when nobody is frozen."""
+        while self._thaws:
+            self._thaws.pop().join()
+
+    def is_running(self, name: str) -> bool:
+        """Whether the process has printed that it is ready, in its present life."""
+        return all(status.state is ProgramState.RUNNING for status in self._supervisors[name].statuses())
+
+    def stop(self) -> None:
+        """End all at once."""
+        self.wait_thawed()
+        threads = [threading.Thread(target=self.remove, args=(name,)) for name in self.workers]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    def _thaw(self, name: str) -> None:
+        # It may have been removed meanwhile.
+        with suppress(KeyError):
+            self._supervisors[name].kill(name, signal.SIGCONT)
