@@ -50,7 +50,7 @@ def test_a_server_that_is_empty_needs_topics_and_tables(
 
     tables = problems.pop(f"tables in {on_clickhouse['TOKENTIDE_CLICKHOUSE_DATABASE']}")
     assert code == 1
-    assert (tables["seen"], tables["advice"]) == ("5 of 5 migrations are missing", "run `tokentide migrate`")
+    assert (tables["seen"], tables["advice"]) == ("6 of 6 migrations are missing", "run `tokentide migrate`")
     assert len(problems) == 9
     assert {(found["seen"], found["advice"]) for found in problems.values()} == {
         ("missing", "run `tokentide topics init`")
