@@ -29,30 +29,32 @@ EXAMPLES = sorted(ROOT.glob("examples/*.py"))
 SCRIPTS = [ROOT / "Makefile", ROOT / ".ci" / "run"]
 CONFIGURATION = (ROOT / "docs" / "configuration.md").read_text()
 
-NOW = datetime.now(UTC)
-# One call, in each table, that every question of the documents must find.
-ROWS: dict[str, dict[str, Any]] = {
-    "usage_events": {
-        "event_id": "1",
-        "timestamp": NOW,
-        "user_id": "user-0042",
-        "provider": "openai",
-        "model": "gpt-4o-mini",
-        "cache_read_tokens": 1000,
-        "input_price_per_mtok": Decimal("0.15"),
-        "cached_price_per_mtok": Decimal("0.075"),
-        "price_status": "unpriced",
-    },
-    "spend_totals": {
-        "scope": "team",
-        "scope_id": "team-03",
-        "period": "month",
-        "period_start": NOW.replace(day=1, hour=0, minute=0, second=0, microsecond=0),
-        "cost_usd": Decimal("1.5"),
-    },
-    "alert_events": {"alert_id": "1", "timestamp": NOW, "level": "warning", "message": "close"},
-    "rejected_events": {"source_topic": "usage.events", "timestamp": NOW, "reason": "no JSON"},
-}
+
+def rows_of_now() -> dict[str, dict[str, Any]]:
+    """One call, in each table, that every question of the documents must find."""
+    now = datetime.now(UTC)
+    return {
+        "usage_events": {
+            "event_id": "1",
+            "timestamp": now,
+            "user_id": "user-0042",
+            "provider": "openai",
+            "model": "gpt-4o-mini",
+            "cache_read_tokens": 1000,
+            "input_price_per_mtok": Decimal("0.15"),
+            "cached_price_per_mtok": Decimal("0.075"),
+            "price_status": "unpriced",
+        },
+        "spend_totals": {
+            "scope": "team",
+            "scope_id": "team-03",
+            "period": "month",
+            "period_start": now.replace(day=1, hour=0, minute=0, second=0, microsecond=0),
+            "cost_usd": Decimal("1.5"),
+        },
+        "alert_events": {"alert_id": "1", "timestamp": now, "level": "warning", "message": "close"},
+        "rejected_events": {"source_topic": "usage.events", "timestamp": now, "reason": "no JSON"},
+    }
 
 
 def blocks(language: str) -> list[Any]:
@@ -233,7 +235,7 @@ def clickhouse(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClickHouseS
         settings = ClickHouseSettings(url=url)
         migrate(settings)
         client = connect(settings)
-        for table, row in ROWS.items():
+        for table, row in rows_of_now().items():
             client.insert(table, [list(row.values())], column_names=list(row))
         client.close()
         yield settings
