@@ -44,7 +44,6 @@ class SpendStage:
         self._changelog = Changelog(changelog, FENCE_KEY, outbox, log)
         self._partitions = partitions
         self._outbox = outbox
-        self._log = log
         self._committed = committed
         self._clock = clock
         self._states: dict[int, SpendState] = {}
