@@ -51,6 +51,11 @@ class Alert(BaseModel):
     used: Figure | None = Field(default=None, description="USD or tokens, as `unit` says.")
     requests: int | None = Field(default=None, description="For unpriced_model: how many requests so far.")
     message: str
+    complete_up_to: AwareDatetime | None = Field(
+        default=None,
+        description="Event time watermark, the minimum over all partitions: up to then the numbers are complete, "
+        "late events apart. Null: not known yet.",
+    )
 
 
 def alert_id(kind: AlertKind, subject: str, period_start: int, threshold_pct: int | None) -> str:

@@ -120,4 +120,8 @@ class Limits(BaseModel):
     budgets_version: int = Field(description="Offset in the budgets topic up to which budgets were known.")
     version: int = Field(description="Offset of `usage.spend` up to which totals were known; it only grows.")
     exceeded: bool = Field(description="Whether any budget is used up.")
+    complete_up_to: AwareDatetime | None = Field(
+        default=None,
+        description="Event time watermark, the minimum over all partitions; null: not known yet.",
+    )
     limits: tuple[BudgetLimit, ...] = Field(strict=False)

@@ -47,3 +47,10 @@ class PricedUsage(UsageEvent):
     price_version: str | None = Field(default=None, description="Version of the catalogue.")
     priced_model: str | None = Field(default=None, description="The catalogue's id: provider/model.")
     priced_at: AwareDatetime
+    late: int = Field(
+        default=0,
+        ge=0,
+        le=2,
+        description="0: counted as usual. 1: its hour and day, 2: its month too were closed when it came; there it "
+        "counts as an adjustment.",
+    )

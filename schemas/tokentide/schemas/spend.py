@@ -11,9 +11,9 @@ __all__ = ["Period", "Scope", "SpendTotal", "SpendUpdate", "period_end", "period
 Whole = Annotated[int, Field(ge=0)]
 Picos = Annotated[
     int,
-    Field(strict=False, ge=0),
+    Field(strict=False),
     PlainSerializer(str, when_used="json"),
-    WithJsonSchema({"type": "string", "pattern": "^[0-9]+$"}, mode="serialization"),
+    WithJsonSchema({"type": "string", "pattern": "^-?[0-9]+$"}, mode="serialization"),
 ]
 
 
@@ -37,36 +37,52 @@ class Period(StrEnum):
 
 
 class SpendTotal(BaseModel):
-    """What one entity used in one period, counted from one partition of the events topic; absolute."""
+    """What one entity used in one period; in an adjustment what is to be added to that, then perhaps negative."""
 
     model_config = ConfigDict(frozen=True, strict=True)
 
     period: Period = Field(strict=False)
     period_start: Annotated[int, Field(description="Unix seconds, UTC.")]
-    requests: Whole
-    input_tokens: Whole
-    output_tokens: Whole
+    requests: int
+    input_tokens: int
+    output_tokens: int
     cost_pico_usd: Picos = Field(
         description="Whole 1e-12 USD; a decimal string in JSON, for it can outgrow 64 bits."
     )
-    unpriced_requests: Whole = Field(description="Requests of unknown price: their cost is missing here.")
+    unpriced_requests: int = Field(description="Requests of unknown price: their cost is missing here.")
 
 
 class SpendUpdate(BaseModel):
-    """One record of `usage.spend`: the totals of one entity that changed, from one source partition.
+    """One record of `usage.spend`: totals of one entity, or how far a source partition is.
 
-    Topic key: `scope:scope_id|source_partition`. For each (scope, scope_id, period, period_start,
-    source_partition) the record with the highest `version` is the truth; the sum over source partitions is
-    the total. So a record sent twice, or an old one late, changes nothing.
+    Topic key: `scope:scope_id|source_partition`, and `|adjustment` behind it where there is one. For each (scope,
+    scope_id, period, period_start, source_partition, adjustment) the record with the highest `version` is the
+    truth; the sum of these is the total. So a record sent twice, or an old one late, changes nothing.
+
+    A record without a scope is a watermark, key `#watermark|source_partition`: each partition of the topic gets one
+    from each source partition, now and then. What came before it in this partition of the topic is complete up to
+    its `complete_up_to`, late events apart: those amend totals whenever they come.
     """
 
     model_config = ConfigDict(frozen=True, strict=True)
 
-    scope: Scope = Field(strict=False)
-    scope_id: str = Field(description="The user, the team, ...; a model is named provider/model.")
+    scope: Scope | None = Field(default=None, strict=False, description="Null in a watermark.")
+    scope_id: str = Field(default="", description="The user, the team, ...; a model is named provider/model.")
     source_partition: Whole
-    version: Whole = Field(description="The last source offset that is counted in.")
-    totals: tuple[SpendTotal, ...] = Field(strict=False)
+    version: Whole = Field(
+        default=0,
+        description="The last source offset that is counted in; of an adjustment, a number that grows with each.",
+    )
+    complete_up_to: int | None = Field(
+        default=None,
+        description="Event time watermark of the source partition in Unix milliseconds; null: not known.",
+    )
+    adjustment: str = Field(
+        default="",
+        description="Empty: `totals` are absolute. `late/N`: what the event at source offset N adds to periods "
+        "that the meter had closed. `audit`: what `tokentide audit --fix` adds.",
+    )
+    totals: tuple[SpendTotal, ...] = Field(default=(), strict=False)
 
 
 def period_start(period: Period, timestamp: int) -> int:

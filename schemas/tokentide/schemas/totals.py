@@ -19,21 +19,23 @@ class Total(msgspec.Struct):
 
     period: Period
     period_start: int
-    requests: Whole
-    input_tokens: Whole
-    output_tokens: Whole
-    cost_pico_usd: Whole
-    unpriced_requests: Whole
+    requests: int
+    input_tokens: int
+    output_tokens: int
+    cost_pico_usd: int
+    unpriced_requests: int
 
 
 class Update(msgspec.Struct):
     """`SpendUpdate`."""
 
-    scope: Scope
-    scope_id: str
     source_partition: Whole
-    version: Whole
-    totals: list[Total]
+    scope: Scope | None = None
+    scope_id: str = ""
+    version: Whole = 0
+    complete_up_to: int | None = None
+    adjustment: str = ""
+    totals: list[Total] = []
 
 
 _DECODER = msgspec.json.Decoder(Update, strict=False)  # money is a string in JSON

@@ -160,6 +160,7 @@ def _rows(
         "currency": pa.scalar("USD"),
         "price_version": pa.scalar(CATALOGUE_VERSION),
         "priced_at": pa.scalar(now, pa.timestamp("us", tz="UTC")),
+        "late": pa.scalar(0, pa.int64()),
     }
     arrays |= {name: pa.repeat(value, size) for name, value in constants.items()}
     return pa.RecordBatch.from_arrays([arrays[name] for name in PRICED_SCHEMA.names], schema=PRICED_SCHEMA)
