@@ -17,7 +17,7 @@ from tokentide.schemas import InvalidEventError, Rejected, usd_from_pico
 from tokentide.schemas.chunk import Chunk, Record
 from tokentide.schemas.columns import PRICED_SCHEMA
 from tokentide.streams.decode import FIELDS, decode
-from tokentide.streams.prices import CATALOGUE_VERSION, Catalogue, Counts, Price, PriceContext
+from tokentide.streams.prices import Catalogue, Counts, Price, PriceContext
 from tokentide.streams.seen import SeenIds
 
 __all__ = ["Priced", "price_chunk"]
@@ -80,7 +80,7 @@ def price_chunk(
     events = list(itertools.compress(accepted, are_new))
     offsets = list(itertools.compress(offsets, are_new))
     prices = [_price(event, catalogue) for event in events]
-    rows = _rows(events, prices, chunk.partition, offsets, now)
+    rows = _rows(events, prices, catalogue.version, chunk.partition, offsets, now)
     return Priced(rows, tuple(rejected), len(chunk.records) - len(events) - len(rejected))
 
 
@@ -121,11 +121,17 @@ def _price(event: Any, catalogue: Catalogue) -> Price:
         event.timestamp,
         PriceContext(event.processing, event.service_tier or "", event.speed or ""),
         Counts._make(_counts_of(event)),
+        event.requests,
     )
 
 
 def _rows(
-    events: Sequence[Any], prices: Sequence[Price], partition: int, offsets: Sequence[int], now: datetime
+    events: Sequence[Any],
+    prices: Sequence[Price],
+    price_version: str,
+    partition: int,
+    offsets: Sequence[int],
+    now: datetime,
 ) -> pa.RecordBatch:
     size = len(events)
     if not size:
@@ -158,7 +164,7 @@ def _rows(
     constants: dict[str, Any] = {
         "discount_pct": pa.scalar(Decimal(0), money),
         "currency": pa.scalar("USD"),
-        "price_version": pa.scalar(CATALOGUE_VERSION),
+        "price_version": pa.scalar(price_version),
         "priced_at": pa.scalar(now, pa.timestamp("us", tz="UTC")),
         "late": pa.scalar(0, pa.int64()),
     }
