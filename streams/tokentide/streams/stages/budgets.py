@@ -2,17 +2,19 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 
 from tokentide.schemas import Limits, SettingsError, TopicNames
 from tokentide.schemas.chunk import Chunk, Record
 from tokentide.streams.budget_index import BudgetIndex
-from tokentide.streams.budgets import POSITION_KEY, BudgetState
+from tokentide.streams.budgets import BudgetState
+from tokentide.streams.horizon import DAY_GRACE_SECONDS, MONTH_GRACE_SECONDS
 from tokentide.streams.log import Log
 from tokentide.streams.lost import Committed, check_not_lost
 from tokentide.streams.outbox import Outbox
 from tokentide.streams.partition import entity_key, entity_partition
+from tokentide.streams.progress import POSITION_KEY
 from tokentide.streams.rewriting import Rewriting
 from tokentide.streams.stages.changelog import Changelog
 
@@ -41,10 +43,15 @@ class BudgetStage:
         log: Log,
         *,
         committed: Committed,
+        day_grace_seconds: int = DAY_GRACE_SECONDS,
+        month_grace_seconds: int = MONTH_GRACE_SECONDS,
         clock: Callable[[], datetime] = _now,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`partitions` is the number of partitions of `usage.spend`; `committed` asks the meter's group."""
+        """`partitions` is the number that every topic has; `committed` asks the meter's group.
+
+        The grace is in seconds of event time: how long a day or a month is amended by late events.
+        """
         self.topic = topics.spend
         self._topics = topics
         self._changelog = Changelog(changelog, POSITION_KEY, outbox, log)
@@ -52,6 +59,8 @@ class BudgetStage:
         self._outbox = outbox
         self._log = log
         self._committed = committed
+        self._day_grace_seconds = day_grace_seconds
+        self._month_grace_seconds = month_grace_seconds
         self._clock = clock
         self._monotonic = monotonic
         self._index = BudgetIndex()
@@ -90,7 +99,7 @@ class BudgetStage:
             self._limits_due = self._monotonic() + _LIMITS_SECONDS
             for key in self._index.entities():
                 self._review(key)
-        records = [
+        records: list[tuple[int, bytes, bytes | None]] = [
             (partition, *record)
             for partition, state in self._states.items()
             for record in state.rewrites(self._rewriting[partition].due(len(state)))
@@ -120,6 +129,19 @@ class BudgetStage:
 
     drain = flush
 
+    def gauges(self) -> Iterator[tuple[str, Mapping[str, str], float]]:
+        """Yield (name, labels, value): what is remembered, and up to when totals are complete, in Unix seconds.
+
+        The watermark is that of all source partitions, as each partition of `usage.spend` tells it.
+        """
+        for partition, state in self._states.items():
+            for what, count in state.sizes().items():
+                labels = {"stage": "budgets", "partition": str(partition)}
+                yield f"tokentide_state_{what}", labels, float(count)
+            if state.complete_up_to is not None:
+                seconds = state.complete_up_to / 1000
+                yield "tokentide_complete_up_to_seconds", {"partition": str(partition)}, seconds
+
     def _review(self, key: str) -> None:
         state = self._states.get(entity_partition(key, self._partitions))
         if state is not None:
@@ -130,10 +152,16 @@ class BudgetStage:
 
         Their budgets may have been deleted while nobody looked.
         """
-        state = BudgetState(self._index)
+        state = BudgetState(
+            self._index,
+            self._partitions,
+            day_grace_seconds=self._day_grace_seconds,
+            month_grace_seconds=self._month_grace_seconds,
+        )
         for key, value in self._changelog.read(partition):
             self._check_place(key, partition)
             state.load(key, value)
+        state.loaded()
         if state.position is None:
             check_not_lost(self._changelog.topic, self.topic, partition, self._committed)
         limited: dict[str, bool] = {}

@@ -20,8 +20,8 @@ class Changelog:
         self._outbox = outbox
         self._log = log
 
-    async def remember(self, records: Sequence[tuple[int, bytes, bytes]]) -> None:
-        """Return when Kafka has every (partition, key, value).
+    async def remember(self, records: Sequence[tuple[int, bytes, bytes | None]]) -> None:
+        """Return when Kafka has every (partition, key, value); a null value deletes the key.
 
         Sent together, a fence could be stored although Kafka refused a record that it speaks for, and whoever
         recovers would take what that held for counted.
