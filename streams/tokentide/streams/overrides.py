@@ -93,10 +93,17 @@ def _integers(price: PriceOverride) -> Override:
     per_read = per_input if read is None else read
     per_write = per_input if write is None else write
     per_output = price.output_usd_per_mtok
+
+    def per_token(usd_per_mtok: Decimal) -> int:
+        # Exact: the schema allows six places, so a millionth of it is whole pico-USD.
+        return pico_from_usd(usd_per_mtok) // _MTOK
+
     return Override(
         price.key(),
-        # Exact: the schema allows six places, so a millionth of it is whole pico-USD.
-        *(pico_from_usd(usd) // _MTOK for usd in (per_input, per_output, per_read, per_write)),
+        per_token(per_input),
+        per_token(per_output),
+        per_token(per_read),
+        per_token(per_write),
         pico_from_usd(price.usd_per_request),
         (per_input, per_output, per_read),
     )
