@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tokentide.schemas import Environment, KafkaSettings, TopicNames
+from tokentide.schemas.gauge import MetricsSettings
 
 __all__ = ["MeterSettings"]
 
@@ -31,6 +32,7 @@ class MeterSettings:
     chunk_records: int = 2000
     recovery_seconds: float = 300.0
     """A worker that has not recovered its state after so long exits."""
+    metrics: MetricsSettings = field(default_factory=MetricsSettings)
 
     @classmethod
     def from_env(cls) -> "MeterSettings":
@@ -52,6 +54,7 @@ class MeterSettings:
             recovery_seconds=environment.number(
                 "TOKENTIDE_RECOVERY_SECONDS", cls.recovery_seconds, least=1.0
             ),
+            metrics=MetricsSettings.read(environment),
         )
         environment.check()
         return settings

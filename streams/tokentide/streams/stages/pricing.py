@@ -16,6 +16,7 @@ import pyarrow as pa
 from tokentide.schemas import DataLossError, Rejected, TopicNames
 from tokentide.schemas.chunk import Chunk
 from tokentide.schemas.columns import read_chunk, write_chunk
+from tokentide.schemas.gauge import Gauge
 from tokentide.streams.coverage import Trace, coverage, coverage_headers, trace
 from tokentide.streams.log import Log
 from tokentide.streams.outbox import Delivery, Outbox
@@ -86,6 +87,7 @@ class PricingStage:
         self._max_future_seconds = max_future_seconds
         self._clock = clock
         self._memories: dict[int, _Memory] = {}
+        self._duplicates = self._rejected = 0
 
     async def open(self, partition: int) -> int | None:
         """Open the ids on disk, and read what `usage.priced` has beyond them.
@@ -134,6 +136,8 @@ class PricingStage:
         for value, first, last in _records(priced.rows, chunk.first, chunk.last):
             headers = coverage_headers(first, last, Trace(memory.seen.newest_day, nonce))
             group.send(self._topics.priced, value, partition=chunk.partition, headers=headers)
+        self._duplicates += priced.duplicates
+        self._rejected += len(priced.rejected)
         memory.fence = chunk.last
         memory.on_the_way.append(_Sent(chunk.last, nonce, group))
         if len(memory.on_the_way) > _MAX_CHUNKS_ON_THE_WAY:
@@ -153,6 +157,18 @@ class PricingStage:
         return offsets
 
     drain = flush
+
+    def gauges(self) -> Iterator[Gauge]:
+        """Yield how many ids are remembered, what waits for Kafka, and what was dropped or refused."""
+        for partition, memory in self._memories.items():
+            labels = {"partition": str(partition)}
+            yield Gauge("tokentide_seen_ids", {**labels, "where": "memory"}, memory.seen.in_memory)
+            on_disk = len(memory.seen) - memory.seen.in_memory
+            yield Gauge("tokentide_seen_ids", {**labels, "where": "disk"}, on_disk)
+            yield Gauge("tokentide_seen_files", labels, memory.seen.files)
+            yield Gauge("tokentide_chunks_on_the_way", labels, len(memory.on_the_way))
+        yield Gauge("tokentide_duplicates_total", {}, self._duplicates)
+        yield Gauge("tokentide_rejected_total", {}, self._rejected)
 
     def _write(self, memory: _Memory, sent: _Sent | None) -> None:
         """Begin to move ids up to a delivered chunk to the disk, when they are many; raises what it met before."""
