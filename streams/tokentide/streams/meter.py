@@ -1,11 +1,14 @@
 """The meter: its three stages wired to Kafka."""
 
+import asyncio
 import logging
 
 from tokentide.schemas import SettingsError, TopicNames, changelog_name
+from tokentide.streams.clock import DAY_SECONDS, Grace
 from tokentide.streams.control import ControlTopic
 from tokentide.streams.log import Log
 from tokentide.streams.outbox import Outbox
+from tokentide.streams.overrides import Overrides
 from tokentide.streams.prices import Catalogue
 from tokentide.streams.settings import MeterSettings
 from tokentide.streams.stages import BudgetStage, PricingStage, SpendStage
@@ -32,17 +35,35 @@ def run_meter(settings: MeterSettings) -> int:
         return log.committed(settings.meter_id, topic, partition)
 
     budgets = BudgetStage(names, budget_changelog, partitions, outbox, log, committed=committed)
+    overrides = Overrides()
     pricing = PricingStage(
         names,
         outbox,
         log,
-        Catalogue(),
+        Catalogue(overrides),
         committed=committed,
         seen_dir=settings.work_dir / "seen" / settings.worker,
         dedupe_days=settings.dedupe_days,
         max_future_seconds=settings.max_future_seconds,
+        grace=Grace(settings.day_grace_days * DAY_SECONDS, settings.month_grace_days * DAY_SECONDS),
     )
-    spend = SpendStage(names, spend_changelog, partitions, outbox, log, committed=committed)
+    spend = SpendStage(
+        names,
+        spend_changelog,
+        partitions,
+        outbox,
+        log,
+        committed=committed,
+        watermark_delay_seconds=settings.watermark_delay_seconds,
+    )
+
+    async def know_settings() -> None:
+        """Return when the budgets and prices of this moment are known; later ones are followed."""
+        await asyncio.gather(
+            ControlTopic(settings.kafka, names.budgets, budgets.apply_budget).follow(),
+            ControlTopic(settings.kafka, names.prices, overrides.apply).follow(),
+        )
+
     worker = Worker(
         WorkerSettings(
             group=settings.meter_id,
@@ -56,7 +77,7 @@ def run_meter(settings: MeterSettings) -> int:
             metrics=settings.metrics,
         ),
         [pricing, spend, budgets],
-        first=lambda: ControlTopic(settings.kafka, names.budgets, budgets.apply_budget).follow(),
+        first=know_settings,
     )
     return worker.run()
 
@@ -64,14 +85,14 @@ def run_meter(settings: MeterSettings) -> int:
 def _partitions(log: Log, names: TopicNames, changelogs: list[str]) -> int:
     """Return how many partitions every topic has; raises SettingsError when they differ or one is missing."""
     equal = [names.events, names.rejected, names.priced, names.spend, names.alerts, names.limits, *changelogs]
-    found = log.partitions([*equal, names.budgets])
+    single = [names.budgets, names.prices]
+    found = log.partitions([*equal, *single])
     missing = sorted(name for name, count in found.items() if not count)
     if missing:
         raise SettingsError(f"these topics are missing: {', '.join(missing)}; run `tokentide topics init`")
     wanted = found[names.events]
     wrong = sorted(f"{name} has {found[name]}" for name in equal if found[name] != wanted)
-    if found[names.budgets] != 1:
-        wrong.append(f"{names.budgets} has {found[names.budgets]} instead of 1")
+    wrong += [f"{name} has {found[name]} instead of 1" for name in single if found[name] != 1]
     if wrong:
         raise SettingsError(
             f"{names.events} has {wanted} partitions, but {', '.join(wrong)}; partitions of a live pipeline cannot "

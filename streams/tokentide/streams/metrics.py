@@ -34,7 +34,6 @@ METRICS: Mapping[str, str] = {
     "tokentide_seen_files": "Files of event ids on disk.",
     "tokentide_duplicates_total": "Events that were dropped as repeats.",
     "tokentide_rejected_total": "Records that were refused.",
-    "tokentide_chunks_on_the_way": "Chunks of priced rows that Kafka has not acknowledged yet.",
     "tokentide_state_records": "Records of the stage's state, which its changelog holds too.",
     "tokentide_state_entities": "Entities in the stage's state.",
     "tokentide_state_cells": "Partial totals in the stage's state.",

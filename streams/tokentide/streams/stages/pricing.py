@@ -6,7 +6,7 @@ import logging
 import secrets
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,7 +17,8 @@ from tokentide.schemas import DataLossError, Rejected, TopicNames
 from tokentide.schemas.chunk import Chunk
 from tokentide.schemas.columns import read_chunk, write_chunk
 from tokentide.schemas.gauge import Gauge
-from tokentide.streams.coverage import Trace, coverage, coverage_headers, trace
+from tokentide.streams.clock import EventClock, Grace
+from tokentide.streams.coverage import Trace, coverage, coverage_headers, event_clock, trace
 from tokentide.streams.log import Log
 from tokentide.streams.outbox import Delivery, Outbox
 from tokentide.streams.prices import Catalogue
@@ -29,7 +30,8 @@ __all__ = ["PricingStage"]
 
 _LOGGER = logging.getLogger(__name__)
 _MAX_RECORD_BYTES = 2_000_000
-_MAX_CHUNKS_ON_THE_WAY = 16
+_NOTHING_CLOSED = EventClock()
+_DEFAULT_GRACE = Grace()
 
 
 def _now() -> datetime:
@@ -37,7 +39,7 @@ def _now() -> datetime:
 
 
 class _Sent(NamedTuple):
-    """A chunk on its way: its last offset, the nonce of its last record, and the wait for it."""
+    """A chunk that was sent: its last offset, the nonce of its last record, and the wait for that record."""
 
     last: int
     nonce: str
@@ -50,7 +52,12 @@ class _Memory:
 
     seen: SeenIds
     fence: int = -1
-    on_the_way: list[_Sent] = field(default_factory=list)
+    clock: EventClock = _NOTHING_CLOSED
+    """What is closed for the chunk that comes next."""
+    sending: Delivery | None = None
+    """The newest record that was sent."""
+    unflushed: _Sent | None = None
+    """The newest chunk that was sent whole, until a flush names it."""
     writing: "asyncio.Task[None] | None" = None
 
 
@@ -68,6 +75,7 @@ class PricingStage:
         seen_dir: Path,
         dedupe_days: int,
         max_future_seconds: int,
+        grace: Grace = _DEFAULT_GRACE,
         spilled_ids: int = SPILLED_IDS,
         clock: Callable[[], datetime] = _now,
     ) -> None:
@@ -85,6 +93,7 @@ class PricingStage:
         self._spilled_ids = spilled_ids
         self._dedupe_days = dedupe_days
         self._max_future_seconds = max_future_seconds
+        self._grace = grace
         self._clock = clock
         self._memories: dict[int, _Memory] = {}
         self._duplicates = self._rejected = 0
@@ -120,9 +129,18 @@ class PricingStage:
             memory.seen.close()
 
     async def take(self, chunk: Chunk) -> None:
-        """Price the chunk and send it on its way: refusals first, for `usage.priced` speaks for them."""
+        """Price the chunk and send it on its way: refusals first, for `usage.priced` speaks for them.
+
+        One record of a partition is on its way at a time: librdkafka sends, and Kafka stores, a record though the
+        one before it was lost, and then `usage.priced` had a gap. Kafka acknowledges a chunk while the next one is
+        priced.
+        """
         memory = self._memories[chunk.partition]
-        priced = price_chunk(chunk, memory.seen, self._catalogue, self._clock(), self._max_future_seconds)
+        now = self._clock()
+        priced = price_chunk(chunk, memory.seen, self._catalogue, now, self._max_future_seconds, memory.clock)
+        # A record whose own time is wrong must not close what is open.
+        newest = min(priced.newest, int((now.timestamp() + self._max_future_seconds) * 1000))
+        clock = memory.clock.met(newest)
         if priced.rejected:
             refusals = self._outbox.group()
             for refusal in priced.rejected:
@@ -131,17 +149,20 @@ class PricingStage:
             await refusals.delivered()
             if self._memories.get(chunk.partition) is not memory:
                 return  # closed meanwhile: whoever owns the partition now prices the chunk
-        group = self._outbox.group()
         nonce = secrets.token_hex(8)
         for value, first, last in _records(priced.rows, chunk.first, chunk.last):
-            headers = coverage_headers(first, last, Trace(memory.seen.newest_day, nonce))
+            if memory.sending is not None:
+                await memory.sending.delivered()
+                if self._memories.get(chunk.partition) is not memory:
+                    return
+            headers = coverage_headers(first, last, Trace(memory.seen.newest_day, nonce), clock)
+            memory.sending = group = self._outbox.group()
             group.send(self._topics.priced, value, partition=chunk.partition, headers=headers)
         self._duplicates += priced.duplicates
         self._rejected += len(priced.rejected)
         memory.fence = chunk.last
-        memory.on_the_way.append(_Sent(chunk.last, nonce, group))
-        if len(memory.on_the_way) > _MAX_CHUNKS_ON_THE_WAY:
-            await memory.on_the_way[0].group.delivered()
+        memory.clock = clock.closing(self._grace)
+        memory.unflushed = _Sent(chunk.last, nonce, group)
         if memory.seen.is_full and memory.writing is not None:
             await asyncio.wait([memory.writing])
 
@@ -149,24 +170,23 @@ class PricingStage:
         """Wait for what is on its way; only then may its ids go to the disk, which is not waited for."""
         offsets = {}
         for partition, memory in list(self._memories.items()):
-            chunks, memory.on_the_way = memory.on_the_way, []
-            for sent in chunks:
+            sent, memory.unflushed = memory.unflushed, None
+            if sent is not None:
                 await sent.group.delivered()
                 offsets[partition] = sent.last + 1
-            self._write(memory, chunks[-1] if chunks else None)
+            self._write(memory, sent)
         return offsets
 
     drain = flush
 
     def gauges(self) -> Iterator[Gauge]:
-        """Yield how many ids are remembered, what waits for Kafka, and what was dropped or refused."""
+        """Yield how many ids are remembered, and how many records were dropped or refused."""
         for partition, memory in self._memories.items():
             labels = {"partition": str(partition)}
             yield Gauge("tokentide_seen_ids", {**labels, "where": "memory"}, memory.seen.in_memory)
             on_disk = len(memory.seen) - memory.seen.in_memory
             yield Gauge("tokentide_seen_ids", {**labels, "where": "disk"}, on_disk)
             yield Gauge("tokentide_seen_files", labels, memory.seen.files)
-            yield Gauge("tokentide_chunks_on_the_way", labels, len(memory.on_the_way))
         yield Gauge("tokentide_duplicates_total", {}, self._duplicates)
         yield Gauge("tokentide_rejected_total", {}, self._rejected)
 
@@ -234,15 +254,18 @@ class PricingStage:
                 raise InterruptedError(f"{self.topic}[{partition}] is in other hands")
             first, last = coverage(record, f"{self._topics.priced}[{partition}]")
             traced = trace(record)
+            clock = event_clock(record)
             if not is_marked:
                 if mark != Mark(last, record.offset + 1, traced.nonce):
                     return None
                 is_marked = True
+                memory.clock = clock
                 continue
             if first > memory.fence + 1 and not is_first:
                 ahead = max(ahead, last)
                 continue
             is_first = False
+            memory.clock = memory.clock.joined(clock)
             if last <= memory.fence or record.value is None:
                 continue
             ids: Any = read_chunk(record.value, ["event_id", "source_offset"])  # neither column has nulls
@@ -254,6 +277,7 @@ class PricingStage:
                 memory.seen.write()
         if not is_marked or (mark is not None and ahead > memory.fence):
             return None
+        memory.clock = memory.clock.closing(self._grace)
         return memory
 
 
