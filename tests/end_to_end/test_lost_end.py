@@ -103,26 +103,35 @@ def next_complaint(running: Stack, log: Path, since: int) -> tuple[str, str, str
         if place is not None:
             return place
         with contextlib.suppress(ServiceUnavailableError):
-            wait_until_settled(running.settings, 1.0)
+            wait_until_settled(running.settings, 5.0)
             return None
         assert time.monotonic() < deadline, log.read_text()[-2000:]
 
 
-def stuck(running: Stack) -> list[tuple[str, str, str]]:
-    """Topic, partition and N of each partition whose lag does not go away, as the meter's metrics tell."""
-    time.sleep(5)
+def offsets(running: Stack) -> dict[tuple[str, str, str], float]:
+    """What the meter's metrics tell of each partition, by the name of the metric, topic and partition."""
     with urllib.request.urlopen(running.metrics_urls["meter-1"], timeout=10) as answer:
         families = text_string_to_metric_families(answer.read().decode())
-    samples = {
+    return {
         (sample.name, sample.labels["topic"], sample.labels["partition"]): sample.value
         for family in families
         for sample in family.samples
         if {"topic", "partition"} <= sample.labels.keys()
     }
+
+
+def stuck(running: Stack) -> list[tuple[str, str, str]]:
+    """Topic, partition and N of each partition that has a lag and does not move."""
+    time.sleep(5)
+    earlier = offsets(running)
+    time.sleep(5)
+    now = offsets(running)
     return [
-        (topic, partition, f"{samples['tokentide_position', topic, partition]:.0f}")
-        for (name, topic, partition), value in samples.items()
-        if name == "tokentide_consumer_lag" and value > 0
+        (topic, partition, f"{value:.0f}")
+        for (name, topic, partition), value in now.items()
+        if name == "tokentide_position"
+        and now.get(("tokentide_consumer_lag", topic, partition), 0) > 0
+        and earlier.get((name, topic, partition)) == value
     ]
 
 
