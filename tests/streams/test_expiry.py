@@ -425,7 +425,7 @@ class Life:
         changes = self.state.take_changes(NOW)
         if changes is None:
             return
-        steps: list[Any] = [*changes.alerts, *changes.changelog]
+        steps: list[Any] = [*changes.alerts, *changes.changelog, *((key, None) for key in changes.deletions)]
         for step in steps[: round(len(steps) * survives)]:
             if isinstance(step, Alert):
                 self.alerts[step.alert_id] = step
@@ -463,7 +463,7 @@ def test_whatever_crashes_open_cells_are_whole_closed_ones_gone_and_every_alert_
     life.run()
     while (changes := life.state.take_changes(NOW)) is not None:
         life.alerts |= {alert.alert_id: alert for alert in changes.alerts}
-        life.changelog += changes.changelog
+        life.changelog += [*changes.changelog, *((key, None) for key in changes.deletions)]
 
     still_open, counted = slow(log)
     assert cells_of(life.state) == still_open
@@ -491,7 +491,7 @@ def test_a_large_state_is_swept_in_parts() -> None:
 
     sizes = []
     while (changes := state.take_changes(NOW)) is not None:
-        sizes.append(len(changes.changelog))
+        sizes.append(len(changes.deletions))
 
     assert sum(sizes) == count
     assert max(sizes) <= 2000

@@ -75,6 +75,7 @@ def run_meter(settings: MeterSettings) -> int:
             recovery_seconds=settings.recovery_seconds,
             flush_seconds=settings.flush_seconds,
             chunk_records=settings.chunk_records,
+            metrics=settings.metrics,
         ),
         [pricing, spend, budgets],
         first=know_settings,
