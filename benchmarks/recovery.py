@@ -32,7 +32,7 @@ from tokentide.console.supervisor import Supervisor
 from tokentide.console.topics import ensure_topics
 from tokentide.schemas import KafkaSettings, Period, changelog_name, period_start
 from tokentide.streams.budgets import POSITION_KEY
-from tokentide.streams.day import day_record, fence_record
+from tokentide.streams.day import Fence, day_record, fence_record
 from tokentide.streams.entity import Entity, Partial
 from tokentide.streams.partition import entity_key, entity_partition
 
@@ -69,7 +69,7 @@ def spend_records(entities: int, hours: int, partitions: int) -> Iterator[StateR
         used = {DAY + hour * 3600: (3, 1000 + number, 50 + hour, 123_456_789_012, 0) for hour in range(hours)}
         yield number % partitions, *day_record("user", f"user-{number:06d}", DAY, -1, used)
     for partition in range(partitions):
-        yield partition, *fence_record(-1, 0)
+        yield partition, *fence_record(Fence(-1, 0))
 
 
 def budget_records(entities: int, partitions: int) -> Iterator[StateRecord]:

@@ -5,6 +5,7 @@ import pytest
 from tokentide.schemas import DataLossError
 from tokentide.schemas.chunk import Record
 from tokentide.schemas.columns import COVERED_FROM, COVERED_TO
+from tokentide.streams.clock import EventClock
 from tokentide.streams.coverage import Trace, coverage, coverage_headers, trace
 
 DAY_MS = 86_400_000
@@ -15,7 +16,7 @@ def record(*headers: tuple[str, bytes]) -> Record:
 
 
 def test_headers_are_read_back() -> None:
-    written = record(*coverage_headers(7, 9, Trace(19_990, "abc")))
+    written = record(*coverage_headers(7, 9, Trace(19_990, "abc"), EventClock(5, 6, 7)))
 
     assert coverage(written, "usage.priced[0]") == (7, 9)
     assert trace(written) == (19_990, "abc")
@@ -25,7 +26,7 @@ def test_headers_are_read_back() -> None:
 def test_where_no_day_is_known_it_is_that_of_the_record(day: int | None) -> None:
     headers = [(COVERED_FROM, b"7"), (COVERED_TO, b"9")]
 
-    old = record(*headers) if day is None else record(*coverage_headers(7, 9, Trace(day, "")))
+    old = record(*headers) if day is None else record(*coverage_headers(7, 9, Trace(day, ""), EventClock()))
 
     assert coverage(old, "usage.priced[0]") == (7, 9)
     assert trace(old) == (20_000, "")

@@ -10,6 +10,7 @@ from confluent_kafka import Producer
 from tokentide.schemas import KafkaSettings, TopicNames
 from tokentide.schemas.chunk import Chunk, Record
 from tokentide.schemas.columns import write_chunk
+from tokentide.streams.clock import EventClock
 from tokentide.streams.coverage import Trace, coverage_headers
 from tokentide.streams.log import Log
 from tokentide.streams.outbox import Outbox
@@ -42,7 +43,11 @@ def priced(offset: int, first: int, last: int) -> Record:
     )
     rows = price_chunk(Chunk("usage.events", 0, records), SeenIds(7), Catalogue(), NOW, 3600).rows
     return Record(
-        offset, moment, None, write_chunk(rows), tuple(coverage_headers(first, last, Trace(0, "nonce")))
+        offset,
+        moment,
+        None,
+        write_chunk(rows),
+        tuple(coverage_headers(first, last, Trace(0, "nonce"), EventClock())),
     )
 
 

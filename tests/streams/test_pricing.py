@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from tokentide.schemas import PricedUsage, PriceStatus, Rejected, UsageEvent, pico_from_usd
 from tokentide.schemas.chunk import Chunk, Record
 from tokentide.schemas.columns import PRICED_SCHEMA, read_chunk, write_chunk
+from tokentide.streams.clock import EventClock
 from tokentide.streams.prices import CATALOGUE_VERSION, Catalogue
 from tokentide.streams.pricing import Priced, price_chunk
 from tokentide.streams.rows import read_rows
@@ -366,3 +367,24 @@ def test_costs_are_read_back_exactly_wherever_a_batch_begins(start: int) -> None
     costs = read_rows(write_chunk(rows.slice(start))).costs
 
     assert costs == [3_500_000_000, 10**19 + 3_500_000_000, None][start:]
+
+
+def test_a_row_says_whether_its_day_or_its_month_was_closed_when_it_came() -> None:
+    clock = EventClock(0, _seconds("2026-10-25T00:00:00Z"), _seconds("2026-09-01T00:00:00Z"))
+    moments = [
+        ("2026-10-25T00:00:00Z", 0),
+        ("2026-10-24T23:59:59.999999Z", 1),
+        ("2026-09-01T00:00:00Z", 1),
+        ("2026-08-31T23:59:59.999999Z", 2),
+    ]
+    work = chunk(*(event(moment, timestamp=moment) for moment, _ in moments))
+
+    result = price_chunk(work, SeenIds(7), CATALOGUE, NOW, 3600, clock)
+
+    assert result.rows["late"].to_pylist() == [late for _, late in moments]
+    assert result.newest == _seconds("2026-10-25T00:00:00Z") * 1000
+    assert priced(chunk(b"no event")).newest == 0
+
+
+def _seconds(text: str) -> int:
+    return int(datetime.fromisoformat(text).timestamp())

@@ -25,7 +25,7 @@ from tokentide.console.settings import ConsoleSettings
 from tokentide.schemas import Alert, ServiceUnavailableError, SettingsError, changelog_name
 from tokentide.streams.budgets import POSITION_KEY
 from tokentide.streams.coverage import coverage
-from tokentide.streams.day import FENCE_KEY, fence_record
+from tokentide.streams.day import FENCE_KEY, Fence, fence_record
 from tokentide.streams.log import Log
 
 __all__ = ["Rebuilt", "run_rebuild"]
@@ -124,7 +124,7 @@ class _Rebuild:
             }
             records = remembered_days(self._settings.clickhouse, fences)
             ends = [
-                StateRecord(partition, *fence_record(fences[partition], position))
+                StateRecord(partition, *fence_record(Fence(fences[partition], position)))
                 for partition, position in positions.items()
             ]
         else:

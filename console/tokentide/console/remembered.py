@@ -12,6 +12,7 @@ from tokentide.schemas import Alert, Period, pico_from_usd
 from tokentide.sinks import ClickHouseSettings, connect, translated
 from tokentide.streams.day import day_record
 from tokentide.streams.entity import Entity, Partial
+from tokentide.streams.month import Month, month_key
 from tokentide.streams.partition import entity_key, entity_partition
 
 __all__ = ["StateRecord", "remembered_days", "remembered_entities"]
@@ -48,8 +49,10 @@ class StateRecord(NamedTuple):
 def remembered_days(settings: ClickHouseSettings, fences: Mapping[int, int]) -> Iterator[StateRecord]:
     """Yield the records of the spend changelog for these source partitions, from the rows up to their fences.
 
-    A row behind the fence may have landed without its neighbours: an insert was cut off, or the sink goes on.
-    Holds one entity and day at a time. Raises ServiceUnavailableError and StorageRefusedError.
+    A row behind the fence may have landed without its neighbours: an insert was cut off, or the sink goes on. Days
+    that are closed are written as well: the meter folds them into their months as it would have. A late row is in no
+    day; it counts in its month, if that was open. Holds one entity and day at a time. Raises
+    ServiceUnavailableError and StorageRefusedError.
     """
     within = " OR ".join(f"(source_partition = {p} AND source_offset <= {f})" for p, f in fences.items())
     for scope, column in _SCOPE_COLUMNS.items():
@@ -61,7 +64,7 @@ def remembered_days(settings: ClickHouseSettings, fences: Mapping[int, int]) -> 
                 sum(requests), sum(input_tokens), sum(output_tokens),
                 toString(sum(ifNull(cost_usd, 0))), sumIf(requests, cost_usd IS NULL), max(source_offset)
             FROM {{database:Identifier}}.usage_events FINAL
-            WHERE name != '' AND ({within or "0"})
+            WHERE name != '' AND late = 0 AND ({within or "0"})
             GROUP BY source_partition, name, hour ORDER BY source_partition, name, hour
             """,
         )
@@ -71,6 +74,32 @@ def remembered_days(settings: ClickHouseSettings, fences: Mapping[int, int]) -> 
                 hours[hour] = (requests, input_tokens, output_tokens, pico_from_usd(Decimal(cost)), unpriced)
                 fence = max(fence, last)
             yield StateRecord(partition, *day_record(scope, scope_id, day, fence, hours))
+        late_rows = _rows(
+            settings,
+            f"""
+            SELECT source_partition, toString({column}) AS name,
+                toUnixTimestamp(toDateTime(toStartOfMonth(timestamp), 'UTC')) AS month,
+                sum(requests), sum(input_tokens), sum(output_tokens),
+                toString(sum(ifNull(cost_usd, 0))), sumIf(requests, cost_usd IS NULL), max(source_offset)
+            FROM {{database:Identifier}}.usage_events FINAL
+            WHERE name != '' AND late = 1 AND ({within or "0"})
+            GROUP BY source_partition, name, month
+            """,
+        )
+        for (
+            partition,
+            scope_id,
+            start,
+            requests,
+            input_tokens,
+            output_tokens,
+            cost,
+            unpriced,
+            last,
+        ) in late_rows:
+            month = Month()
+            month.count([requests, input_tokens, output_tokens, pico_from_usd(Decimal(cost)), unpriced], last)
+            yield StateRecord(partition, month_key(scope, scope_id, start), month.record())
 
 
 def remembered_entities(

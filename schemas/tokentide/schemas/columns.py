@@ -15,7 +15,16 @@ try:
 except ImportError as error:
     raise ImportError("priced rows need pyarrow: pip install 'tokentide[pipeline]'") from error
 
-__all__ = ["COVERED_FROM", "COVERED_TO", "NONCE", "PRICED_SCHEMA", "SEEN_DAY", "read_chunk", "write_chunk"]
+__all__ = [
+    "COVERED_FROM",
+    "COVERED_TO",
+    "EVENT_CLOCK",
+    "NONCE",
+    "PRICED_SCHEMA",
+    "SEEN_DAY",
+    "read_chunk",
+    "write_chunk",
+]
 
 # Headers of a record of `usage.priced`: the source offsets that it covers, rejected and duplicate ones too.
 COVERED_FROM = "tokentide-covered-from"
@@ -23,6 +32,8 @@ COVERED_TO = "tokentide-covered-to"
 # For the dedupe memory: the newest day (since 1970) of the source, and what the records of no other chunk carry.
 SEEN_DAY = "tokentide-seen-day"
 NONCE = "tokentide-nonce"
+# For the totals: the largest event time met (Unix ms), and before which days and months (Unix s) all is closed.
+EVENT_CLOCK = "tokentide-event-clock"
 
 _TYPES: dict[Any, pa.DataType] = {
     str: pa.string(),

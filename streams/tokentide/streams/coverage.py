@@ -5,9 +5,10 @@ from typing import NamedTuple
 
 from tokentide.schemas import DataLossError
 from tokentide.schemas.chunk import Record
-from tokentide.schemas.columns import COVERED_FROM, COVERED_TO, NONCE, SEEN_DAY
+from tokentide.schemas.columns import COVERED_FROM, COVERED_TO, EVENT_CLOCK, NONCE, SEEN_DAY
+from tokentide.streams.clock import EventClock
 
-__all__ = ["Trace", "coverage", "coverage_headers", "trace"]
+__all__ = ["Trace", "coverage", "coverage_headers", "event_clock", "trace"]
 
 _DAY_MS = 86_400_000
 
@@ -41,11 +42,25 @@ def trace(record: Record) -> Trace:
     )
 
 
-def coverage_headers(first: int, last: int, traced: Trace) -> Sequence[tuple[str, bytes]]:
+def event_clock(record: Record) -> EventClock:
+    """Return the clock after the record: what it had closed was closed for the rows of the record too.
+
+    Records of meters before it close nothing.
+    """
+    text = dict(record.headers).get(EVENT_CLOCK, b"")
+    try:
+        event_time, closed_days, closed_months = map(int, text.split(b","))
+    except ValueError:
+        return EventClock()
+    return EventClock(event_time, closed_days, closed_months)
+
+
+def coverage_headers(first: int, last: int, traced: Trace, clock: EventClock) -> Sequence[tuple[str, bytes]]:
     """Return the headers for a record that covers these offsets."""
     return [
         (COVERED_FROM, b"%d" % first),
         (COVERED_TO, b"%d" % last),
         (SEEN_DAY, b"%d" % traced.day),
         (NONCE, traced.nonce.encode()),
+        (EVENT_CLOCK, b"%d,%d,%d" % clock),
     ]

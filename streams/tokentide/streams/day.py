@@ -4,15 +4,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import lru_cache
+from typing import NamedTuple
 
 import msgspec
 
 from tokentide.schemas import DataLossError
+from tokentide.streams.clock import EventClock
 from tokentide.streams.partition import entity_key
 
 __all__ = [
     "FENCE_KEY",
     "Day",
+    "Fence",
     "Total",
     "add_total",
     "day_key",
@@ -20,6 +23,7 @@ __all__ = [
     "empty_total",
     "fence_record",
     "read_fence",
+    "readable",
 ]
 
 FENCE_KEY = b"#fence"
@@ -43,10 +47,23 @@ class _DayFence(msgspec.Struct):
 
 
 class _FenceRecord(msgspec.Struct):
-    """The last source offset applied (-1 for none), and the next offset of `usage.priced`."""
+    """A `Fence`, its clock spread out; meters before it wrote no clock."""
 
     source: int
     priced: int
+    event_time: int = 0
+    closed_days: int = 0
+    closed_months: int = 0
+
+
+class Fence(NamedTuple):
+    """How far a partition is applied."""
+
+    source: int
+    """The last source offset; -1 for none."""
+    priced: int
+    """The next offset of `usage.priced`."""
+    clock: EventClock = EventClock()
 
 
 _encode = msgspec.json.Encoder().encode
@@ -73,7 +90,7 @@ class Day:
         self._hours: dict[int, Total] | None = {}
         self._total = empty_total()
         if record is not None:
-            with _readable(record):
+            with readable(record):
                 self.fence = _decode_day_fence(record).fence
             self._hours = None
 
@@ -106,7 +123,7 @@ class Day:
     def _decoded(self) -> dict[int, Total]:
         hours: dict[int, Total] = {}
         record = self.record or b""
-        with _readable(record):
+        with readable(record):
             for hour, (requests, input_tokens, output_tokens, cost, unpriced) in _decode_day(
                 record
             ).hours.items():
@@ -129,19 +146,17 @@ def day_key(scope: str, scope_id: str, day: int) -> bytes:
     return f"{entity_key(scope, scope_id)}|{_date(day)}".encode()
 
 
-def fence_record(source: int, priced: int) -> tuple[bytes, bytes]:
-    """Return key and value of the record that says how far a partition is applied.
-
-    `source` is the last source offset, -1 for none; `priced` the next offset of `usage.priced`.
-    """
-    return FENCE_KEY, _encode(_FenceRecord(source, priced))
+def fence_record(fence: Fence) -> tuple[bytes, bytes]:
+    """Return key and value of the record that says how far a partition is applied."""
+    return FENCE_KEY, _encode(_FenceRecord(fence.source, fence.priced, *fence.clock))
 
 
-def read_fence(value: bytes) -> tuple[int, int]:
-    """Return the two numbers of a `fence_record`; raises DataLossError for what no meter writes."""
-    with _readable(value):
+def read_fence(value: bytes) -> Fence:
+    """Return what `fence_record` was given; raises DataLossError for what no meter writes."""
+    with readable(value):
         record = _decode_fence(value)
-        return record.source, record.priced
+        clock = EventClock(record.event_time, record.closed_days, record.closed_months)
+        return Fence(record.source, record.priced, clock)
 
 
 def empty_total() -> Total:
@@ -156,7 +171,8 @@ def add_total(total: Total, more: Total) -> None:
 
 
 @contextmanager
-def _readable(value: bytes) -> Iterator[None]:
+def readable(value: bytes) -> Iterator[None]:
+    """Raise DataLossError for what msgspec cannot read."""
     try:
         yield
     except (msgspec.MsgspecError, ValueError) as error:

@@ -104,17 +104,24 @@ class Log:
         """Return the offset of the first record at or after `start`, or None when there is none."""
         return next((record.offset for record in self.read(topic, partition, start)), None)
 
+    def unread(self, topic: str, partition: int, position: int) -> int:
+        """Return how many offsets lie between the position, or the log's start, and the log's end."""
+        low, high = self._watermarks(topic, partition)
+        return max(0, high - max(low, position))
+
     def end(self, topic: str, partition: int) -> int:
         """Return the offset that the next record will get."""
+        return self._watermarks(topic, partition)[1]
+
+    def _watermarks(self, topic: str, partition: int) -> tuple[int, int]:
         consumer = self._consumer()
         try:
             at = TopicPartition(topic, partition)
-            _, high = consumer.get_watermark_offsets(at, timeout=_TIMEOUT_SECONDS, cached=False)
+            return consumer.get_watermark_offsets(at, timeout=_TIMEOUT_SECONDS, cached=False)
         except KafkaException as error:
             raise self._unavailable(error) from error
         finally:
             consumer.close()
-        return high
 
     def _consumer(self, group: str = "tokentide-log-reader") -> Consumer:
         return Consumer(

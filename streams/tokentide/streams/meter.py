@@ -4,6 +4,7 @@ import asyncio
 import logging
 
 from tokentide.schemas import SettingsError, TopicNames, changelog_name
+from tokentide.streams.clock import DAY_SECONDS, Grace
 from tokentide.streams.control import ControlTopic
 from tokentide.streams.log import Log
 from tokentide.streams.outbox import Outbox
@@ -44,8 +45,17 @@ def run_meter(settings: MeterSettings) -> int:
         seen_dir=settings.work_dir / "seen" / settings.worker,
         dedupe_days=settings.dedupe_days,
         max_future_seconds=settings.max_future_seconds,
+        grace=Grace(settings.day_grace_days * DAY_SECONDS, settings.month_grace_days * DAY_SECONDS),
     )
-    spend = SpendStage(names, spend_changelog, partitions, outbox, log, committed=committed)
+    spend = SpendStage(
+        names,
+        spend_changelog,
+        partitions,
+        outbox,
+        log,
+        committed=committed,
+        watermark_delay_seconds=settings.watermark_delay_seconds,
+    )
 
     async def know_settings() -> None:
         """Return when the budgets and prices of this moment are known; later ones are followed."""

@@ -16,6 +16,7 @@ import pyarrow as pa
 from tokentide.schemas import InvalidEventError, Rejected, usd_from_pico
 from tokentide.schemas.chunk import Chunk, Record
 from tokentide.schemas.columns import PRICED_SCHEMA
+from tokentide.streams.clock import EventClock
 from tokentide.streams.decode import FIELDS, decode
 from tokentide.streams.prices import Catalogue, Counts, Price, PriceContext
 from tokentide.streams.seen import SeenIds
@@ -25,6 +26,7 @@ __all__ = ["Priced", "price_chunk"]
 _columns_of = operator.attrgetter(*FIELDS)
 _counts_of = operator.attrgetter(*Counts._fields)
 
+_NOTHING_CLOSED = EventClock()
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LAST_MS = (datetime(2100, 1, 1, tzinfo=UTC) - _EPOCH) // timedelta(milliseconds=1)
 
@@ -36,6 +38,8 @@ class Priced:
     rows: pa.RecordBatch
     rejected: tuple[Rejected, ...]
     duplicates: int
+    newest: int
+    """The largest event time of the rows, in Unix milliseconds; 0 without rows."""
 
 
 @contextmanager
@@ -52,12 +56,18 @@ def _garbage_kept() -> Iterator[None]:
 
 @_garbage_kept()
 def price_chunk(
-    chunk: Chunk, seen: SeenIds, catalogue: Catalogue, now: datetime, max_future_seconds: int
+    chunk: Chunk,
+    seen: SeenIds,
+    catalogue: Catalogue,
+    now: datetime,
+    max_future_seconds: int,
+    clock: EventClock = _NOTHING_CLOSED,
 ) -> Priced:
     """Return what becomes of the records of a chunk; `seen` is told of their ids.
 
     The first record of an id counts. A record seen before at the same offset is a replay after a crash and
-    is returned again. An event that lies further in the future of its own record than allowed is refused.
+    is returned again. An event that lies further in the future of its own record than allowed is refused. `clock`
+    says what was closed when the chunk came: rows of that are marked late.
     """
     accepted: list[Any] = []
     offsets: list[int] = []
@@ -80,8 +90,14 @@ def price_chunk(
     events = list(itertools.compress(accepted, are_new))
     offsets = list(itertools.compress(offsets, are_new))
     prices = [_price(event, catalogue) for event in events]
-    rows = _rows(events, prices, catalogue.version, chunk.partition, offsets, now)
-    return Priced(rows, tuple(rejected), len(chunk.records) - len(events) - len(rejected))
+    rows = _rows(events, prices, catalogue.version, chunk.partition, offsets, now, clock)
+    newest = max((event.timestamp for event in events), default=_EPOCH)
+    return Priced(
+        rows,
+        tuple(rejected),
+        len(chunk.records) - len(events) - len(rejected),
+        (newest - _EPOCH) // timedelta(milliseconds=1),
+    )
 
 
 def _check_future(event_time: datetime, record_ms: int, max_future_seconds: int) -> None:
@@ -132,6 +148,7 @@ def _rows(
     partition: int,
     offsets: Sequence[int],
     now: datetime,
+    clock: EventClock,
 ) -> pa.RecordBatch:
     size = len(events)
     if not size:
@@ -154,6 +171,10 @@ def _rows(
         "price_source": pa.array(price.source, pa.string()),
         "priced_model": pa.array(price.model, pa.string()),
     }
+    seconds = arrays["timestamp"].cast(pa.int64()).to_numpy() // 1_000_000
+    arrays["late"] = pa.array(
+        (seconds < clock.closed_days).astype(np.int64) + (seconds < clock.closed_months)
+    )
     money = pa.decimal128(38, 12)
     for name, values in (
         ("input_price_per_mtok", price.input_per_mtok),
@@ -166,7 +187,6 @@ def _rows(
         "currency": pa.scalar("USD"),
         "price_version": pa.scalar(price_version),
         "priced_at": pa.scalar(now, pa.timestamp("us", tz="UTC")),
-        "late": pa.scalar(0, pa.int64()),
     }
     arrays |= {name: pa.repeat(value, size) for name, value in constants.items()}
     return pa.RecordBatch.from_arrays([arrays[name] for name in PRICED_SCHEMA.names], schema=PRICED_SCHEMA)

@@ -1,5 +1,6 @@
 """The columns of a priced chunk that totals are made of, as plain Python values."""
 
+from itertools import compress
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -41,6 +42,16 @@ class Rows(NamedTuple):
     output_tokens: list[int]
     costs: list[int | None]
     """Whole pico-USD; None where the price is unknown."""
+
+    def chosen(self, is_chosen: list[bool]) -> "Rows":
+        """Return the rows for which the list says so, in their order."""
+        columns: Any = [list(compress(column, is_chosen)) for column in self]
+        return Rows._make(columns)
+
+    def single(self, number: int) -> "Rows":
+        """Return one row."""
+        columns: Any = [column[number : number + 1] for column in self]
+        return Rows._make(columns)
 
     def after(self, offset: int) -> "Rows":
         """Return the rows behind an offset."""

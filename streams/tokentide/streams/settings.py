@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tokentide.schemas import Environment, KafkaSettings, TopicNames
+from tokentide.schemas import Environment, KafkaSettings, SettingsError, TopicNames
 
 __all__ = ["MeterSettings"]
 
@@ -28,6 +28,12 @@ class MeterSettings:
     """An event further ahead of its Kafka record is rejected."""
     dedupe_days: int = 7
     """How long event ids are remembered, by the time their record was produced."""
+    day_grace_days: int = 7
+    """How long after its end an hour or a day stays open for late events; later ones count as adjustments."""
+    month_grace_days: int = 35
+    """The same for months; at least `day_grace_days`."""
+    watermark_delay_seconds: float = 60.0
+    """How far events may be out of order: so much behind the newest event totals are said to be complete."""
     chunk_records: int = 2000
     recovery_seconds: float = 300.0
     """A worker that has not recovered its state after so long exits."""
@@ -48,10 +54,20 @@ class MeterSettings:
             flush_seconds=environment.number("TOKENTIDE_FLUSH_SECONDS", cls.flush_seconds),
             max_future_seconds=environment.whole("TOKENTIDE_MAX_FUTURE_SECONDS", cls.max_future_seconds),
             dedupe_days=environment.whole("TOKENTIDE_DEDUPE_DAYS", cls.dedupe_days, least=1),
+            day_grace_days=environment.whole("TOKENTIDE_DAY_GRACE_DAYS", cls.day_grace_days),
+            month_grace_days=environment.whole("TOKENTIDE_MONTH_GRACE_DAYS", cls.month_grace_days),
+            watermark_delay_seconds=environment.number(
+                "TOKENTIDE_WATERMARK_DELAY_SECONDS", cls.watermark_delay_seconds
+            ),
             chunk_records=environment.whole("TOKENTIDE_CHUNK_RECORDS", cls.chunk_records, least=1),
             recovery_seconds=environment.number(
                 "TOKENTIDE_RECOVERY_SECONDS", cls.recovery_seconds, least=1.0
             ),
         )
         environment.check()
+        if settings.month_grace_days < settings.day_grace_days:
+            raise SettingsError(
+                f"TOKENTIDE_MONTH_GRACE_DAYS={settings.month_grace_days} is less than TOKENTIDE_DAY_GRACE_DAYS="
+                f"{settings.day_grace_days}: a month cannot close before its days, make it at least as large"
+            )
         return settings

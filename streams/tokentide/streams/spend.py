@@ -1,49 +1,38 @@
 """What every entity used, counted from one partition: the state behind `usage.spend`, as values.
 
 The state is a pure function of the priced rows up to an offset, whatever their batches and repeats: that is why a
-replay, or a frozen worker that wakes up, can only write what is true already.
+replay, or a frozen worker that wakes up, can only write what is true already. That holds for what is closed too: the
+clock that closes days and months stands in the log.
 """
 
-from collections.abc import Callable
-from datetime import UTC, datetime
-from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import msgspec
-
-from tokentide.schemas import DataLossError, Period, Scope, period_end, period_start
-from tokentide.streams.day import (
-    FENCE_KEY,
-    Day,
-    Total,
-    add_total,
-    day_key,
-    day_record,
-    empty_total,
-    fence_record,
-    read_fence,
-)
+from tokentide.streams.clock import EventClock
+from tokentide.streams.day import FENCE_KEY, Fence, Total, fence_record, read_fence
 from tokentide.streams.partition import entity_key
+from tokentide.streams.periods import Periods, Place
 from tokentide.streams.rows import Rows
+from tokentide.streams.spend_record import day_start, month_start, place_of, spend_total, update_record
+from tokentide.streams.usage_groups import group, scopes
 
 __all__ = ["SpendChanges", "SpendState"]
 
-_DAY_SECONDS = 86_400
 _Entity = tuple[str, str]
-_encode = msgspec.json.Encoder().encode
 
 
 class SpendChanges(NamedTuple):
-    """What a flush sends: (entity key, record) for `usage.spend`, then (key, record) for the changelog."""
+    """What a flush sends: records for `usage.spend`, then for the changelog."""
 
-    spend: list[tuple[str, bytes]]
+    spend: list[tuple[str, str, bytes]]
+    """(entity key, adjustment, record)."""
     changelog: list[tuple[bytes, bytes]]
+    """(key, record); the fence is the last of them."""
     priced: int
     """The offset of `usage.priced` that may be committed once all of it is delivered."""
 
 
 class SpendState:
-    """Totals per entity and hour, day, month of one source partition."""
+    """Totals per entity and hour, day, month of one source partition, until they are closed."""
 
     def __init__(self, partition: int) -> None:
         self._partition = partition
@@ -51,17 +40,26 @@ class SpendState:
         """The last source offset that is applied; -1 before the first."""
         self.priced: int | None = None
         """The offset of `usage.priced` that comes next; None before the first."""
+        self.clock = EventClock()
         self._level_at = -1
-        self._days: dict[tuple[str, str, int], Day] = {}
-        self._months: dict[tuple[str, str, int], Total] = {}
+        self._periods = Periods()
         self._versions: dict[_Entity, int] = {}
         self._dirty: dict[_Entity, set[int]] = {}
-        self._to_rewrite: list[tuple[str, str, int]] = []
+        self._dirty_months: dict[_Entity, set[int]] = {}
+        self._late: list[tuple[str, str, bytes]] = []
+        self._to_rewrite: list[Place] = []
+        self._closed_days = 0
+        self._to_fold: list[Place] = []
         self._has_moved = False
 
     def __len__(self) -> int:
-        """How many entities and days are remembered."""
-        return len(self._days)
+        """How many records of the changelog it takes."""
+        return len(self._periods.days) + len(self._periods.months)
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """How many days of entities are remembered, and how many months that hold closed days."""
+        return {"day": len(self._periods.days), "month": len(self._periods.months)}
 
     def load(self, key: bytes, value: bytes | None) -> None:
         """Take in a record of the changelog: per key the highest fence wins, whatever the order.
@@ -70,14 +68,16 @@ class SpendState:
         """
         if key == FENCE_KEY:
             self._load_fence(value)
-        else:
-            self._load_day(key, value)
+            return
+        place, is_month = place_of(key)
+        if value is None:
+            return  # what was deleted is closed: `loaded` drops it
+        self._periods.load(place, value, is_month=is_month)
 
     def loaded(self) -> None:
         """Say that the changelog is read to its end."""
-        for (scope, scope_id, _), day in self._days.items():
-            entity = (scope, scope_id)
-            self._versions[entity] = max(day.fence, self._versions.get(entity, -1))
+        self._periods.drop_closed(self.clock)
+        self._versions = self._periods.fences()
         self._level_at = max(self._versions.values(), default=-1)
 
     @property
@@ -88,21 +88,19 @@ class SpendState:
         """
         return self._level_at > self.fence
 
-    def apply(self, rows: Rows, covered_to: int, priced: int) -> None:
+    def apply(self, rows: Rows, covered_to: int, priced: int, clock: EventClock) -> None:
         """Count rows that lie behind the fence; their record covers the source partition up to `covered_to`.
 
-        `priced` is the offset of `usage.priced` behind that record.
+        `priced` is the offset of `usage.priced` behind that record, `clock` what the record says is closed.
         """
-        is_counted = self._is_counted if self.is_catching_up else None
-        for scope, ids in (
-            ("user", rows.users),
-            ("team", rows.teams),
-            ("org", rows.orgs),
-            ("provider", rows.providers),
-            ("model", rows.models),
-            ("operation", rows.operations),
-        ):
-            for (scope_id, hour), used in _group(scope, ids, rows, is_counted).items():
+        self.clock = self.clock.joined(clock)
+        closed = self.clock.closed_days
+        if rows.hours and min(rows.hours) < closed:
+            self._count_late(rows.chosen([hour < closed for hour in rows.hours]))
+            rows = rows.chosen([hour >= closed for hour in rows.hours])
+        is_counted = self._periods.is_counted if self.is_catching_up else None
+        for scope, ids in scopes(rows):
+            for (scope_id, hour), used in group(scope, ids, rows, is_counted).items():
                 self._count(scope, scope_id, hour, used)
         self.fence = covered_to
         self.skip(priced)
@@ -112,22 +110,48 @@ class SpendState:
         self.priced = priced
         self._has_moved = True
 
-    def take_changes(self) -> SpendChanges | None:
-        """Return what changed since the last call; None when nothing did, or while catching up."""
+    def take_changes(self, complete_up_to: int | None = None) -> SpendChanges | None:
+        """Return what changed since the last call; None when nothing did, or while catching up.
+
+        `complete_up_to` is the watermark of the source partition, in Unix milliseconds.
+        """
         if not self._has_moved or self.is_catching_up or self.priced is None:
             return None
-        spend: list[tuple[str, bytes]] = []
+        spend, self._late = self._late, []
         changelog: list[tuple[bytes, bytes]] = []
-        for (scope, scope_id), hours in self._dirty.items():
-            key = entity_key(scope, scope_id)
-            days = {_day(hour) for hour in hours}
-            spend.append((key, self._update(scope, scope_id, hours, days)))
-            for start in days:
-                changelog.append(self._record(scope, scope_id, start))
-        changelog.append(fence_record(self.fence, self.priced))
-        self._dirty = {}
+        for entity in self._dirty.keys() | self._dirty_months.keys():
+            hours = self._dirty.get(entity, set())
+            days = {day_start(hour) for hour in hours}
+            late_months = self._dirty_months.get(entity, set())
+            update = self._update(entity, hours, days, late_months, complete_up_to)
+            spend.append((entity_key(*entity), "", update))
+            for start in days | late_months:
+                changelog += self._periods.records((*entity, start))
+        changelog.append(fence_record(Fence(self.fence, self.priced, self.clock)))
+        self._dirty, self._dirty_months = {}, {}
         self._has_moved = False
         return SpendChanges(spend, changelog, self.priced)
+
+    def fold(self, count: int) -> tuple[list[tuple[bytes, bytes]], list[bytes]]:
+        """Close up to so many months of entities or their days; call it right after `take_changes`.
+
+        Returns records for the changelog, to be remembered with the changes, and keys to be deleted behind the fence:
+        deleted before, a day could be missing under a fence for which it is still open.
+        """
+        if self.is_catching_up:
+            return [], []
+        if self.clock.closed_days > self._closed_days:
+            self._closed_days = self.clock.closed_days
+            self._to_fold = self._periods.closed(self.clock)
+        chosen, self._to_fold = self._to_fold[:count], self._to_fold[count:]
+        records = []
+        for place in chosen:
+            self._periods.close(place, self.clock, self.fence)
+            records += self._periods.records(place)
+        if chosen and not self._to_fold:
+            held = self._periods.fences()
+            self._versions = {entity: self._versions[entity] for entity in held}
+        return records, self._periods.take_deletions()
 
     def rewrites(self, count: int) -> list[tuple[bytes, bytes]]:
         """Return up to so many records for the changelog once more; call after call all of them, in turn.
@@ -137,156 +161,73 @@ class SpendState:
         if self.is_catching_up:
             return []
         if not self._to_rewrite:
-            self._to_rewrite = list(self._days)
+            self._to_rewrite = list({*self._periods.days, *self._periods.months})
         chosen, self._to_rewrite = self._to_rewrite[:count], self._to_rewrite[count:]
         return [
-            self._record(scope, scope_id, start)
-            for scope, scope_id, start in chosen
-            if (scope, scope_id) not in self._dirty
+            record
+            for place in chosen
+            if place[:2] not in self._dirty and place[:2] not in self._dirty_months
+            for record in self._periods.records(place)
         ]
-
-    def _is_counted(self, scope: str, scope_id: str, hour: int, offset: int) -> bool:
-        day = self._days.get((scope, scope_id, _day(hour)))
-        return day is not None and offset <= day.fence
 
     def _count(self, scope: str, scope_id: str, hour: int, used: Total) -> None:
         """Add what an entity used in an hour; behind the total stands the last offset that is in it."""
         *total, last = used
-        start = _day(hour)
-        place = (scope, scope_id, start)
-        first = _month(start)
-        month = self._months.get((scope, scope_id, first))
-        if month is None:
-            month = self._months[scope, scope_id, first] = self._sum_of_days(scope, scope_id, first)
-        day = self._days.get(place)
-        if day is None:
-            day = self._days[place] = Day()
-        day.count(hour, total, last)
-        add_total(month, total)
+        self._periods.count(scope, scope_id, hour, total, last)
         entity = (scope, scope_id)
         self._versions[entity] = max(last, self._versions.get(entity, -1))
         self._dirty.setdefault(entity, set()).add(hour)
 
-    def _sum_of_days(self, scope: str, scope_id: str, month: int) -> Total:
-        """Return what the days of the month add up to; who counts in a day later adds to its month as well."""
-        total = empty_total()
-        for start in range(month, period_end(Period.MONTH, month), _DAY_SECONDS):
-            day = self._days.get((scope, scope_id, start))
-            if day is not None:
-                add_total(total, day.total)
-        return total
+    def _count_late(self, rows: Rows) -> None:
+        """Count rows of closed days: in their months where those are open, else as adjustments only.
 
-    def _update(self, scope: str, scope_id: str, hours: set[int], days: set[int]) -> bytes:
-        """Return the record of `usage.spend`: a SpendUpdate in JSON."""
-        totals = [_total("hour", hour, self._days[scope, scope_id, _day(hour)].hours[hour]) for hour in hours]
-        totals += [_total("day", start, self._days[scope, scope_id, start].total) for start in days]
-        totals += [
-            _total("month", month, self._months[scope, scope_id, month])
-            for month in {_month(start) for start in days}
+        One row after the other: an adjustment has the name of its event, so that it is the same in any chunk.
+        """
+        for number, offset in enumerate(rows.offsets):
+            row = rows.single(number)
+            for scope, ids in scopes(row):
+                for (scope_id, hour), (*used, _) in group(scope, ids, row, None).items():
+                    entity, month = (scope, scope_id), month_start(hour)
+                    is_open = month >= self.clock.closed_months
+                    if is_open and self._periods.count_late((*entity, month), used, offset):
+                        self._versions[entity] = max(offset, self._versions.get(entity, -1))
+                        self._dirty_months.setdefault(entity, set()).add(month)
+                    self._late.append(self._adjustment(entity, hour, used, offset, is_open))
+
+    def _update(
+        self,
+        entity: _Entity,
+        hours: set[int],
+        days: set[int],
+        late_months: set[int],
+        complete_up_to: int | None,
+    ) -> bytes:
+        days_of = self._periods.days
+        totals = [
+            spend_total("hour", hour, days_of[(*entity, day_start(hour))].hours[hour]) for hour in hours
         ]
-        return _encode(
-            {
-                "scope": scope,
-                "scope_id": scope_id,
-                "source_partition": self._partition,
-                "version": self._versions[scope, scope_id],
-                "totals": totals,
-            }
-        )
+        totals += [spend_total("day", start, days_of[(*entity, start)].total) for start in days]
+        totals += [
+            spend_total("month", month, self._periods.month_total((*entity, month)))
+            for month in {*late_months, *map(month_start, days)}
+        ]
+        return update_record(entity, self._partition, self._versions[entity], totals, complete_up_to)
 
-    def _record(self, scope: str, scope_id: str, start: int) -> tuple[bytes, bytes]:
-        day = self._days[scope, scope_id, start]
-        if day.record is not None:
-            return day_key(scope, scope_id, start), day.record
-        return day_record(scope, scope_id, start, day.fence, day.hours)
+    def _adjustment(
+        self, entity: _Entity, hour: int, used: Total, offset: int, month_is_open: bool
+    ) -> tuple[str, str, bytes]:
+        """Return what a late event adds to periods whose totals nobody remembers."""
+        start = day_start(hour)
+        totals = [spend_total("hour", hour, used), spend_total("day", start, used)]
+        if not month_is_open:
+            totals.append(spend_total("month", month_start(start), used))
+        name = f"late/{offset}"
+        record = update_record(entity, self._partition, offset, totals, adjustment=name)
+        return entity_key(*entity), name, record
 
     def _load_fence(self, value: bytes | None) -> None:
         if value is None:
             return
-        fence, priced = read_fence(value)
-        if self.priced is None or (fence, priced) > (self.fence, self.priced):
-            self.fence, self.priced = fence, priced
-
-    def _load_day(self, key: bytes, value: bytes | None) -> None:
-        place = _place(key)
-        if value is None:
-            self._days.pop(place, None)
-            return
-        day = Day(value)
-        known = self._days.get(place)
-        if known is None or day.fence >= known.fence:
-            self._days[place] = day
-
-
-def _group(
-    scope: str,
-    ids: list[str | None],
-    rows: Rows,
-    is_counted: Callable[[str, str, int, int], bool] | None,
-) -> dict[tuple[str, int], Total]:
-    """Return what each (scope id, hour) used, with the last offset behind the five numbers."""
-    groups: dict[tuple[str, int], Total] = {}
-    columns: Any = zip(
-        ids,
-        rows.hours,
-        rows.requests,
-        rows.input_tokens,
-        rows.output_tokens,
-        rows.costs,
-        rows.offsets,
-        strict=True,
-    )
-    for scope_id, hour, requests, input_tokens, output_tokens, cost, offset in columns:
-        if not scope_id or (is_counted is not None and is_counted(scope, scope_id, hour, offset)):
-            continue
-        used = groups.get((scope_id, hour))
-        if used is None:
-            used = groups[scope_id, hour] = [0, 0, 0, 0, 0, 0]
-        used[0] += requests
-        used[1] += input_tokens
-        used[2] += output_tokens
-        if cost is None:
-            used[4] += requests
-        else:
-            used[3] += cost
-        used[5] = offset
-    return groups
-
-
-def _place(key: bytes) -> tuple[str, str, int]:
-    """Read `scope:scope_id|YYYY-MM-DD`; a scope_id may hold both separators."""
-    try:
-        name, _, date = key.decode().rpartition("|")
-        scope, _, scope_id = name.partition(":")
-        return Scope(scope).value, scope_id, _seconds(date)
-    except ValueError as error:
-        raise DataLossError(
-            f"the spend changelog holds a record that no meter of this version writes: key {key!r}: {error}"
-        ) from error
-
-
-def _total(period: str, start: int, total: Total) -> dict[str, Any]:
-    requests, input_tokens, output_tokens, cost, unpriced = total
-    return {
-        "period": period,
-        "period_start": start,
-        "requests": requests,
-        "input_tokens": input_tokens,
-        "output_tokens": output_tokens,
-        "cost_pico_usd": str(cost),
-        "unpriced_requests": unpriced,
-    }
-
-
-def _day(second: int) -> int:
-    return second - second % _DAY_SECONDS
-
-
-@lru_cache(maxsize=4096)
-def _month(day: int) -> int:
-    return period_start(Period.MONTH, day)
-
-
-@lru_cache(maxsize=4096)
-def _seconds(date: str) -> int:
-    return int(datetime.strptime(date, "%Y-%m-%d").replace(tzinfo=UTC).timestamp())
+        fence = read_fence(value)
+        if self.priced is None or fence[:2] > (self.fence, self.priced):
+            self.fence, self.priced, self.clock = fence

@@ -20,17 +20,20 @@ class Changelog:
         self._outbox = outbox
         self._log = log
 
-    async def remember(self, records: Sequence[tuple[int, bytes, bytes]]) -> None:
-        """Return when Kafka has every (partition, key, value).
+    async def remember(
+        self, records: Sequence[tuple[int, bytes, bytes]], deletions: Sequence[tuple[int, bytes]] = ()
+    ) -> None:
+        """Return when Kafka has every (partition, key, value), and then every (partition, key) deleted.
 
         Sent together, a fence could be stored although Kafka refused a record that it speaks for, and whoever
-        recovers would take what that held for counted.
+        recovers would take what that held for counted. What is deleted is closed by the fence.
         """
-        for is_fence in (False, True):
+        fences = [record for record in records if record[1] == self._fence_key]
+        others = [record for record in records if record[1] != self._fence_key]
+        for step in (others, fences, [(*deletion, None) for deletion in deletions]):
             group = self._outbox.group()
-            for partition, key, value in records:
-                if (key == self._fence_key) is is_fence:
-                    group.send(self.topic, value, key=key, partition=partition)
+            for partition, key, value in step:
+                group.send(self.topic, value, key=key, partition=partition)
             await group.delivered()
 
     def read(self, partition: int) -> Iterator[tuple[bytes, bytes | None]]:

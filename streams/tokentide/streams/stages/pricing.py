@@ -16,7 +16,8 @@ import pyarrow as pa
 from tokentide.schemas import DataLossError, Rejected, TopicNames
 from tokentide.schemas.chunk import Chunk
 from tokentide.schemas.columns import read_chunk, write_chunk
-from tokentide.streams.coverage import Trace, coverage, coverage_headers, trace
+from tokentide.streams.clock import EventClock, Grace
+from tokentide.streams.coverage import Trace, coverage, coverage_headers, event_clock, trace
 from tokentide.streams.log import Log
 from tokentide.streams.outbox import Delivery, Outbox
 from tokentide.streams.prices import Catalogue
@@ -28,6 +29,8 @@ __all__ = ["PricingStage"]
 
 _LOGGER = logging.getLogger(__name__)
 _MAX_RECORD_BYTES = 2_000_000
+_NOTHING_CLOSED = EventClock()
+_DEFAULT_GRACE = Grace()
 
 
 def _now() -> datetime:
@@ -48,6 +51,8 @@ class _Memory:
 
     seen: SeenIds
     fence: int = -1
+    clock: EventClock = _NOTHING_CLOSED
+    """What is closed for the chunk that comes next."""
     sending: Delivery | None = None
     """The newest record that was sent."""
     unflushed: _Sent | None = None
@@ -69,6 +74,7 @@ class PricingStage:
         seen_dir: Path,
         dedupe_days: int,
         max_future_seconds: int,
+        grace: Grace = _DEFAULT_GRACE,
         spilled_ids: int = SPILLED_IDS,
         clock: Callable[[], datetime] = _now,
     ) -> None:
@@ -86,6 +92,7 @@ class PricingStage:
         self._spilled_ids = spilled_ids
         self._dedupe_days = dedupe_days
         self._max_future_seconds = max_future_seconds
+        self._grace = grace
         self._clock = clock
         self._memories: dict[int, _Memory] = {}
 
@@ -127,7 +134,11 @@ class PricingStage:
         priced.
         """
         memory = self._memories[chunk.partition]
-        priced = price_chunk(chunk, memory.seen, self._catalogue, self._clock(), self._max_future_seconds)
+        now = self._clock()
+        priced = price_chunk(chunk, memory.seen, self._catalogue, now, self._max_future_seconds, memory.clock)
+        # A record whose own time is wrong must not close what is open.
+        newest = min(priced.newest, int((now.timestamp() + self._max_future_seconds) * 1000))
+        clock = memory.clock.met(newest)
         if priced.rejected:
             refusals = self._outbox.group()
             for refusal in priced.rejected:
@@ -142,10 +153,11 @@ class PricingStage:
                 await memory.sending.delivered()
                 if self._memories.get(chunk.partition) is not memory:
                     return
-            headers = coverage_headers(first, last, Trace(memory.seen.newest_day, nonce))
+            headers = coverage_headers(first, last, Trace(memory.seen.newest_day, nonce), clock)
             memory.sending = group = self._outbox.group()
             group.send(self._topics.priced, value, partition=chunk.partition, headers=headers)
         memory.fence = chunk.last
+        memory.clock = clock.closing(self._grace)
         memory.unflushed = _Sent(chunk.last, nonce, group)
         if memory.seen.is_full and memory.writing is not None:
             await asyncio.wait([memory.writing])
@@ -227,15 +239,18 @@ class PricingStage:
                 raise InterruptedError(f"{self.topic}[{partition}] is in other hands")
             first, last = coverage(record, f"{self._topics.priced}[{partition}]")
             traced = trace(record)
+            clock = event_clock(record)
             if not is_marked:
                 if mark != Mark(last, record.offset + 1, traced.nonce):
                     return None
                 is_marked = True
+                memory.clock = clock
                 continue
             if first > memory.fence + 1 and not is_first:
                 ahead = max(ahead, last)
                 continue
             is_first = False
+            memory.clock = memory.clock.joined(clock)
             if last <= memory.fence or record.value is None:
                 continue
             ids: Any = read_chunk(record.value, ["event_id", "source_offset"])  # neither column has nulls
@@ -247,6 +262,7 @@ class PricingStage:
                 memory.seen.write()
         if not is_marked or (mark is not None and ahead > memory.fence):
             return None
+        memory.clock = memory.clock.closing(self._grace)
         return memory
 
 

@@ -1,0 +1,116 @@
+"""Until when the totals of a source partition are complete, and when to say so."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from tokentide.schemas import ServiceUnavailableError
+
+__all__ = ["Watermarks"]
+
+_LOGGER = logging.getLogger(__name__)
+_TELL_SECONDS = 1.0
+_IDLE_SECONDS = 15.0
+_FIRST_LOOK_SECONDS = 1.0
+_RECORDS_A_SECOND = 1000
+
+
+@dataclass
+class _Mark:
+    """What is known of one partition; monotonic seconds, and Unix milliseconds for marks."""
+
+    active_at: float
+    event_time: int = 0
+    read_at: int = 0
+    told: int = 0
+    told_at: float = float("-inf")
+
+
+class Watermarks:
+    """The event time watermarks of the partitions that a worker owns, in Unix milliseconds.
+
+    A mark is the largest event time met, less `delay_seconds` for what is out of order. A partition without events
+    advances by the clock: it is complete up to the moment of a look that found nothing unread. Marks only rise.
+    """
+
+    def __init__(
+        self,
+        unread: Callable[[int, int], int],
+        partitions: int,
+        delay_seconds: float,
+        *,
+        clock: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`unread` returns how many records a source partition holds behind an offset; it may block.
+
+        So many `partitions` hear each mark, from each source partition: with many of them marks are told less often.
+        """
+        self._unread = unread
+        self._delay_ms = int(delay_seconds * 1000)
+        self._tell_seconds = max(_TELL_SECONDS, partitions * partitions / _RECORDS_A_SECOND)
+        self._clock = clock
+        self._monotonic = monotonic
+        self._marks: dict[int, _Mark] = {}
+        self._look: asyncio.Task[dict[int, int]] | None = None
+
+    def open(self, partition: int) -> None:
+        """Own the partition; a first look at it comes soon."""
+        self._marks[partition] = _Mark(self._monotonic() - _IDLE_SECONDS + _FIRST_LOOK_SECONDS)
+
+    def close(self, partition: int) -> None:
+        """Forget the partition."""
+        self._marks.pop(partition, None)
+
+    def of(self, partition: int, event_time: int) -> int | None:
+        """Return the mark when the largest event time met is this; None when nothing is known."""
+        mark = self._marks[partition]
+        if event_time > mark.event_time:
+            mark.event_time, mark.active_at = event_time, self._monotonic()
+        met = min(mark.event_time, int(self._clock() * 1000))
+        return max(met, mark.read_at) - self._delay_ms if met or mark.read_at else None
+
+    def is_due(self, partition: int, complete_up_to: int) -> bool:
+        """Whether to tell the mark now; what is told once is not told again."""
+        mark, now = self._marks[partition], self._monotonic()
+        if complete_up_to <= mark.told or now - mark.told_at < self._tell_seconds:
+            return False
+        mark.told, mark.told_at = complete_up_to, now
+        return True
+
+    def look_after(self, fences: Mapping[int, int]) -> None:
+        """Take in what the last look found, and begin one at partitions that are idle; blocks nobody.
+
+        `fences` holds the last offset counted of each partition. A look that fails is made again later.
+        """
+        if self._look is not None:
+            if not self._look.done():
+                return
+            for partition, moment in self._look.result().items():
+                if partition in self._marks:
+                    self._marks[partition].read_at = max(moment, self._marks[partition].read_at)
+            self._look = None
+        now = self._monotonic()
+        idle = {
+            partition: fence
+            for partition, fence in fences.items()
+            if now - self._marks[partition].active_at >= _IDLE_SECONDS
+        }
+        if idle:
+            for partition in idle:
+                self._marks[partition].active_at = now
+            self._look = asyncio.create_task(asyncio.to_thread(self._read_at, idle))
+
+    def _read_at(self, fences: Mapping[int, int]) -> dict[int, int]:
+        """Return for each partition without unread records a moment at which it had none."""
+        found = {}
+        for partition, fence in fences.items():
+            moment = int(self._clock() * 1000)
+            try:
+                if self._unread(partition, fence + 1) == 0:
+                    found[partition] = moment
+            except ServiceUnavailableError as error:
+                _LOGGER.debug("partition %d cannot be looked at now: %s", partition, error)
+        return found
