@@ -48,6 +48,11 @@ class Sources:
     rejected: list[tuple[int, int]] = field(default_factory=list)
     totals: dict[Key, list[int]] = field(default_factory=lambda: defaultdict(lambda: [0, 0, 0, 0, 0]))
     state: dict[tuple[int, str], dict[str, list[int]]] = field(default_factory=lambda: defaultdict(dict))
+    months: dict[tuple[int, str], tuple[int, list[int]]] = field(default_factory=dict)
+    """Of an entity's month: the last day that is folded into it, and the total."""
+    closed: dict[int, tuple[int, int]] = field(default_factory=dict)
+    """Of a partition: before which days and which months all is closed."""
+    adjustments: list[tuple[Key, str, list[int]]] = field(default_factory=list)
 
     def event(
         self,
@@ -134,6 +139,15 @@ class Sources:
                 value = json.dumps({"fence": fence, "hours": written})
                 producer.produce(topic, value, key, partition=partition)
             producer.produce(topic, b'{"source":9,"priced":2}', "#fence", partition=partition)
+        for (partition, key), (through, numbers) in self.months.items():
+            text = [*numbers[:3], str(numbers[3]), numbers[4]]
+            for fence, last, total in ((9, through, text), (9, through - 86400, [1, 1, 1, "1", 1])):
+                value = json.dumps({"fence": fence, "through": last, "total": total})
+                producer.produce(topic, value, key, partition=partition)
+        for partition, (days, months) in self.closed.items():
+            fence_of = {"source": 10, "priced": 3, "closed_days": days, "closed_months": months}
+            producer.produce(topic, json.dumps(fence_of), "#fence", partition=partition)
+            producer.produce(topic, b'{"source":9,"priced":2}', "#fence", partition=partition)
         assert producer.flush(30) == 0
 
     def _write_tables(self, settings: ConsoleSettings) -> None:
@@ -141,6 +155,7 @@ class Sources:
         for table, rows in (
             ("usage_events", list(map(_usage_row, self.rows)) * 2),
             ("spend_totals", [row for total in self.totals.items() for row in _total_rows(*total)]),
+            ("spend_totals", [_adjustment_row(*adjustment) for adjustment in self.adjustments]),
             ("rejected_events", [_rejected_row(settings.topics.events, *place) for place in self.rejected]),
         ):
             if rows:
@@ -203,6 +218,7 @@ def _usage_row(row: dict[str, Any]) -> dict[str, Any]:
         "source_partition": row["partition"],
         "source_offset": row["offset"],
         "version": 2**64 - 1,
+        "late": row.get("late", 0),
     }
 
 
@@ -223,6 +239,11 @@ def _total_rows(key: Key, numbers: list[int]) -> Iterator[dict[str, Any]]:
             "cost_usd": Decimal(cost).scaleb(-12),
             "unpriced_requests": unpriced,
         }
+
+
+def _adjustment_row(key: Key, adjustment: str, numbers: list[int]) -> dict[str, Any]:
+    [row, _] = _total_rows(key, numbers)
+    return {**row, "adjustment": adjustment}
 
 
 def _rejected_row(topic: str, partition: int, offset: int) -> dict[str, Any]:

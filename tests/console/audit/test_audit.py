@@ -248,7 +248,8 @@ def test_a_duplicate_that_the_meter_had_forgotten_is_told(settings: ConsoleSetti
     report = audit(settings, sources)
 
     assert (report.late_duplicates, report.late_duplicate_count, report.duplicates) == (("old",), 1, 2)
-    assert report.suspects == (Source.STATE, Source.AGGREGATES)
+    assert (report.late_duplicate_pico_usd, report.late_row_count) == (1000 * 2_500_000 + 10 * 10_000_000, 0)
+    assert report.suspects == report.differing == (Source.AGGREGATES,)
 
 
 def test_what_retention_removed_is_taken_from_the_rows(settings: ConsoleSettings) -> None:

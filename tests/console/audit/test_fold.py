@@ -20,6 +20,7 @@ from tokentide.schemas import Period, Scope, SettingsError
 NOW_MS = 1_762_164_000_000
 """2025-11-03 10:00 UTC."""
 DAY_MS = 86_400_000
+TODAY = NOW_MS // DAY_MS
 
 
 def record(
@@ -129,7 +130,7 @@ def test_an_id_is_as_old_as_the_newest_record_before_it() -> None:
 def test_a_duplicate_of_an_event_that_retention_removed_is_a_duplicate(identities: Identities) -> None:
     fold = Fold(identities, AuditRules())
 
-    taken = fold.add_base([Identity("e", 0, 3), Identity("f", 0, 4)])
+    taken = fold.add_base([(Identity("e", 0, 3), TODAY), (Identity("f", 0, 4), TODAY)])
     fold.add_all([record(5), record(6, "g")])
 
     assert (taken, fold.events, fold.duplicates, fold.late_duplicate_count) == (2, 1, 1, 0)

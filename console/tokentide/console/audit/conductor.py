@@ -2,13 +2,14 @@
 
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
 from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
 from tokentide.console.audit.compare import compare_rows, compare_totals
+from tokentide.console.audit.correction import Correction, corrections
 from tokentide.console.audit.findings import Findings
 from tokentide.console.audit.fold import Fold
 from tokentide.console.audit.identities import Identities
@@ -19,7 +20,7 @@ from tokentide.console.audit.rules import AuditRules
 from tokentide.console.audit.state import State, read_state
 from tokentide.console.audit.totals import Totals, Used, overall, roll_up
 from tokentide.console.audit.warehouse import Warehouse
-from tokentide.console.lag import pipeline_lag
+from tokentide.console.lag import LagReader
 from tokentide.console.settings import ConsoleSettings
 from tokentide.schemas import DataLossError, changelog_name
 
@@ -33,6 +34,8 @@ Item = TypeVar("Item")
 _KEPT_IDS = 20
 _MOST_BEYOND = 1_000
 _STEP = 1_000
+_CALM_SECONDS = 10.0
+_LOOK_SECONDS = 0.1
 
 
 def run_audit(
@@ -50,7 +53,7 @@ def run_audit(
     """
     started = time.monotonic()
     rules = AuditRules.from_env() if rules is None else rules
-    behind = pipeline_lag(settings)
+    behind = _calm_lag(settings)
     with (
         tempfile.TemporaryDirectory(prefix="tokentide-audit-") as folder,
         Identities(Path(folder)) as identities,
@@ -60,13 +63,14 @@ def run_audit(
         audit = _Audit(warehouse, identities, log, on_progress)
         prices = _read_prices(settings, audit)
         audit.findings.add(prices.differences())
+        identities.add_late(audit.watched("late rows", warehouse.late()))
         fold = Fold(identities, rules, prices)
         base_events = audit.take_base(fold)
         fold.add_all(audit.watched("records of the log", log.records()))
         expected = roll_up(fold.hours)
         audit.totals[Source.LOG] = overall(expected)
-        audit.check_state(_read_changelog(settings, audit), expected, fold)
-        audit.check_raw(expected, settings.topics.priced)
+        audit.check_state(_read_changelog(settings, audit), fold)
+        audit.check_raw(fold, settings.topics.priced)
         audit.check_aggregates(expected)
         shared = identities.in_several_partitions()
         cross_partition_ids = tuple(islice(shared, _KEPT_IDS))
@@ -83,10 +87,16 @@ def run_audit(
             difference_count=audit.findings.count,
             differences=audit.findings.first(),
             suspects=audit.findings.suspects(),
+            differing=audit.findings.differing(),
+            corrections=audit.corrections,
+            adjusted_version=audit.adjusted_version,
             cross_partition_ids=cross_partition_ids,
             cross_partition_count=len(cross_partition_ids) + sum(1 for _ in shared),
             late_duplicates=tuple(fold.late_duplicates),
             late_duplicate_count=fold.late_duplicate_count,
+            late_duplicate_pico_usd=fold.late_duplicate_pico_usd,
+            late_row_count=fold.more_row_count,
+            late_row_pico_usd=fold.more_row_pico_usd,
             refused_rows=audit.refused_rows,
             truncated=audit.truncated,
             retired=audit.retired,
@@ -111,6 +121,8 @@ class _Audit:
         self.findings = Findings()
         self.totals: dict[Source, Used] = {}
         self.retired = 0
+        self.corrections: tuple[Correction, ...] = ()
+        self.adjusted_version = 0
         self.refused_rows = 0
 
     def watched(self, what: str, items: Iterable[Item]) -> Iterator[Item]:
@@ -130,20 +142,21 @@ class _Audit:
         """Give the fold what ClickHouse holds of the records that retention removed, and return how many."""
         if not self.truncated:
             return 0
-        rows = self._warehouse.identities(self.truncated, below=True)
+        rows = self._warehouse.base(self.truncated)
         events = fold.add_base(self.watched("rows older than the log", rows))
-        for (partition, entity, hour_start), used in self._warehouse.raw_hours(self.truncated, below=True):
-            fold.hours.add(partition, entity, hour_start, used)
+        for late in (0, 1, 2):
+            for hour, used in self._warehouse.base_hours(self.truncated, late):
+                fold.hours.add(*hour, used)
+                if late:
+                    fold.late[late].add(*hour, used)
         return events
 
-    def check_state(self, state: State, expected: Totals, fold: Fold) -> None:
-        """Compare what Faust remembers; the log says more than the state where days are retired."""
-        self.retired = len(state.retired)
-        remembered = roll_up(state.remembered(fold.hours)) if state.retired else expected
-        found = roll_up(state.hours())
-        self._compare(Source.STATE, remembered, found)
+    def check_state(self, state: State, fold: Fold) -> None:
+        """Compare what the meter remembers of the periods that are open, with all that it must have counted."""
+        expected, self.retired = state.expected(fold.counted_hours(), fold.late)
+        self._compare(Source.STATE, expected, state.totals())
 
-    def check_raw(self, expected: Totals, priced_topic: str) -> None:
+    def check_raw(self, fold: Fold, priced_topic: str) -> None:
         """Compare the raw rows, one by one by where they come from, and as totals."""
         rows = self._warehouse.identities(self._spans)
         self._identities.add_found(self.watched("raw rows", rows))
@@ -157,11 +170,17 @@ class _Audit:
         for difference in compare_rows(self._identities, refused):
             self.refused_rows += difference.reason is not None
             self.findings.add([difference])
-        self._compare(Source.RAW, expected, roll_up(self._warehouse.raw_hours(self._spans)))
+        self._compare(
+            Source.RAW, roll_up(fold.stored_hours()), roll_up(self._warehouse.raw_hours(self._spans))
+        )
 
     def check_aggregates(self, expected: Totals) -> None:
-        """Compare the totals that the meter published."""
-        self._compare(Source.AGGREGATES, expected, self._warehouse.aggregates())
+        """Compare the totals that the meter and earlier audits published; where they alone differ, work out how."""
+        found = self._warehouse.aggregates()
+        self._compare(Source.AGGREGATES, expected, found.totals)
+        self.adjusted_version = found.version
+        if self.findings.differing() == (Source.AGGREGATES,):
+            self.corrections = tuple(corrections(expected, found))
 
     def _compare(self, source: Source, expected: Totals, found: Totals) -> None:
         self.totals[source] = overall(found)
@@ -188,6 +207,21 @@ def _read_prices(settings: ConsoleSettings, audit: _Audit) -> KnownPrices:
             )
         end = max(span.end for span in log.spans)
         return KnownPrices(audit.watched("records of own prices", log.records()), steps, end)
+
+
+def _calm_lag(settings: ConsoleSettings) -> Mapping[str, int]:
+    """Return how far the pipeline is behind, in a moment when that is not for watermarks alone.
+
+    They come about once a second on a pipeline at rest, and take a moment to land.
+    """
+    deadline = time.monotonic() + _CALM_SECONDS
+    with LagReader(settings) as reader:
+        while True:
+            behind = reader.read()
+            late = {topic for topic, count in behind.items() if count}
+            if late != {settings.topics.spend} or time.monotonic() > deadline:
+                return behind
+            time.sleep(_LOOK_SECONDS)
 
 
 def _read_changelog(settings: ConsoleSettings, audit: _Audit) -> State:

@@ -16,6 +16,7 @@ class Findings:
 
     def __init__(self) -> None:
         self.count = 0
+        self._differing: set[Source] = set()
         self._rows: list[Difference] = []
         self._totals: dict[Source, list[Difference]] = {source: [] for source in _COMPARED}
         # One number stands for each difference of a total: there may be as many of them as totals.
@@ -26,6 +27,7 @@ class Findings:
         """Take differences in, in the order in which a person shall read them."""
         for difference in differences:
             self.count += 1
+            self._differing.add(difference.source)
             if difference.period is None:
                 self._guilty_of_rows[difference.scope] = difference.source
                 kept = self._rows
@@ -39,6 +41,10 @@ class Findings:
         """Return the first differences: of rows, then of totals, in turn from each source."""
         turns = zip_longest(*self._totals.values())
         return (*self._rows, *(difference for turn in turns for difference in turn if difference is not None))
+
+    def differing(self) -> tuple[Source, ...]:
+        """Return the sources that have differences, whoever is to blame."""
+        return tuple(source for source in Source if source in self._differing)
 
     def suspects(self) -> tuple[Source, ...]:
         """Return the sources that are wrong: those that differ, or the log where all others agree."""

@@ -6,7 +6,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, Self
 
-__all__ = ["Identities", "Identity", "Place"]
+__all__ = ["First", "Identities", "Identity", "Place"]
 
 # The cache is 64 MiB. The file itself is thrown away, so nothing about it has to survive a crash.
 _SETTINGS = """
@@ -14,13 +14,17 @@ PRAGMA journal_mode = OFF;
 PRAGMA synchronous = OFF;
 PRAGMA locking_mode = EXCLUSIVE;
 PRAGMA cache_size = -65536;
-CREATE TABLE log (event_id TEXT, partition INTEGER, offset INTEGER, day INTEGER,
+CREATE TABLE log (event_id TEXT, partition INTEGER, offset INTEGER, event_day INTEGER, day INTEGER,
     PRIMARY KEY (event_id, partition)) WITHOUT ROWID;
+CREATE TABLE again (event_id TEXT, partition INTEGER, offset INTEGER, event_day INTEGER,
+    PRIMARY KEY (event_id, partition, event_day)) WITHOUT ROWID;
+CREATE TABLE late (partition INTEGER, offset INTEGER, late INTEGER,
+    PRIMARY KEY (partition, offset)) WITHOUT ROWID;
 CREATE TABLE found (event_id TEXT, partition INTEGER, offset INTEGER) STRICT;
 CREATE TABLE rejected (partition INTEGER, offset INTEGER) STRICT;
 CREATE TABLE found_rejected (partition INTEGER, offset INTEGER) STRICT;
 """
-_LOG = "SELECT event_id, partition, offset FROM log"
+_ROWS = "SELECT event_id, partition, offset FROM log UNION ALL SELECT event_id, partition, offset FROM again"
 
 
 class Identity(NamedTuple):
@@ -38,15 +42,27 @@ class Place(NamedTuple):
     offset: int
 
 
+class First(NamedTuple):
+    """The first record of an id in a partition; days are counted from 1970."""
+
+    event_day: int
+    """The day of the event."""
+    day: int | None
+    """The day on which the id was counted last; None when unknown."""
+
+
 class Identities:
     """The first place of every event id in each partition of the log, the rejected records, and what
     another source says of both.
+
+    Some ids have further rows (`again`), and some records are marked late.
     """
 
     def __init__(self, folder: Path) -> None:
         self._database = sqlite3.connect(folder / "identities.sqlite3", isolation_level=None)
         self._database.executescript(_SETTINGS)
         self._database.execute("BEGIN")
+        self._has_late = False
 
     def __enter__(self) -> Self:
         return self
@@ -56,17 +72,48 @@ class Identities:
     ) -> None:
         self._database.close()
 
-    def add(self, identity: Identity, day: int | None = None) -> bool:
-        """Remember a record of the log and the day it came; return whether its id is new to its partition."""
-        row = (*identity, day)
-        return self._database.execute("INSERT OR IGNORE INTO log VALUES (?, ?, ?, ?)", row).rowcount == 1
+    def add(self, identity: Identity, event_day: int, day: int | None = None) -> bool:
+        """Remember a record of the log, the day of its event and the day it came; return whether its id is new."""
+        row = (*identity, event_day, day)
+        return self._database.execute("INSERT OR IGNORE INTO log VALUES (?, ?, ?, ?, ?)", row).rowcount == 1
 
-    def first_day(self, identity: Identity) -> int | None:
-        """Return the day of the first record of this id in this partition, None when unknown."""
+    def first(self, identity: Identity) -> First:
+        """Return what is known of an id in its partition, which must have been added."""
         row = self._database.execute(
-            "SELECT day FROM log WHERE event_id = ? AND partition = ?", identity[:2]
+            "SELECT event_day, day FROM log WHERE event_id = ? AND partition = ?", identity[:2]
         ).fetchone()
-        return None if row is None else row[0]
+        return First(*row)
+
+    def count_again(self, identity: Identity, event_day: int, day: int) -> bool:
+        """Remember that an id was counted once more on `day`; return whether that makes one more row.
+
+        ClickHouse has a row for each day of an event.
+        """
+        first = self.first(identity)
+        self._database.execute(
+            "UPDATE log SET day = ? WHERE event_id = ? AND partition = ?", (day, *identity[:2])
+        )
+        if first.event_day == event_day:
+            return False
+        row = (*identity, event_day)
+        return self._database.execute("INSERT OR IGNORE INTO again VALUES (?, ?, ?, ?)", row).rowcount == 1
+
+    def add_late(self, marks: Iterable[tuple[Place, int]]) -> None:
+        """Remember which records were late, and how: 1 for their day, 2 for their month; the highest stays."""
+        cursor = self._database.executemany(
+            "INSERT INTO late VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET late = max(late, excluded.late)",
+            ((*place, late) for place, late in marks),
+        )
+        self._has_late = self._has_late or cursor.rowcount > 0
+
+    def late(self, place: Place) -> int:
+        """Return how late a record was; 0 when it is not marked."""
+        if not self._has_late:
+            return 0
+        row = self._database.execute(
+            "SELECT late FROM late WHERE partition = ? AND offset = ?", place
+        ).fetchone()
+        return 0 if row is None else row[0]
 
     def add_rejected(self, place: Place) -> None:
         """Remember a record of the log that is rejected."""
@@ -82,11 +129,11 @@ class Identities:
 
     def missing(self) -> Iterator[Identity]:
         """Yield what the log has and the other source has not."""
-        return self._identities(f"{_LOG} EXCEPT SELECT * FROM found")
+        return self._identities(f"SELECT * FROM ({_ROWS}) EXCEPT SELECT * FROM found")
 
     def surplus(self) -> Iterator[Identity]:
         """Yield what the other source has and the log has not."""
-        return self._identities(f"SELECT * FROM found EXCEPT {_LOG}")
+        return self._identities(f"SELECT * FROM found EXCEPT SELECT * FROM ({_ROWS})")
 
     def repeated(self) -> Iterator[tuple[Identity, int]]:
         """Yield what the other source has more than once, and how often."""

@@ -9,11 +9,12 @@ from rich.text import Text
 from tokentide.console.audit.report import AuditReport, Difference, Source
 from tokentide.schemas import Period, format_usd
 
-__all__ = ["differences_table", "sentences", "totals_table"]
+__all__ = ["corrections_table", "differences_table", "sentences", "totals_table"]
 
 _SHOWN = 20
 _SHOWN_ROWS = 8
 _SHOWN_IDS = 3
+_SHOWN_CORRECTIONS = 60
 _MOMENTS = {Period.HOUR.value: "%Y-%m-%d %H:00", Period.DAY.value: "%Y-%m-%d", Period.MONTH.value: "%Y-%m"}
 
 
@@ -64,6 +65,23 @@ def differences_table(report: AuditReport) -> Table:
     return table
 
 
+def corrections_table(report: AuditReport) -> Table:
+    """Return what would be added to totals, or was, less what was added to them before."""
+    table = Table("of", "when (UTC)", *_HEADINGS, title="Corrections", title_justify="left")
+    for column in table.columns[2:]:
+        column.justify = "right"
+    for cell, off_by, _ in report.corrections[:_SHOWN_CORRECTIONS]:
+        table.add_row(
+            Text(f"{cell.scope} {cell.scope_id}"),
+            _time(cell.period, cell.period_start),
+            *(_amount(field, number) for field, number in off_by._asdict().items()),
+        )
+    more = len(report.corrections) - _SHOWN_CORRECTIONS
+    if more > 0:
+        table.add_row(f"... and {more:,} more (--json has all)")
+    return table
+
+
 def sentences(report: AuditReport) -> Iterator[str]:
     """Yield what was compared, what came of it, and what to bear in mind."""
     yield (
@@ -95,11 +113,26 @@ def _remarks(report: AuditReport) -> Iterator[str]:
             "were taken from ClickHouse raw as they stand there."
         )
     if report.retired:
-        yield f"The state has given up {report.retired:,} days of entities; those were not compared with it."
+        yield (
+            f"{report.retired:,} days and months of entities are closed, so the state has them no longer; those were "
+            "not compared with it."
+        )
     if report.late_duplicate_count:
         yield (
             f"{_count(report.late_duplicate_count, 'duplicate')} came later than the meter remembers ids "
-            f"(TOKENTIDE_DEDUPE_DAYS), so it counted them again: {_ids(report.late_duplicates)}."
+            f"(TOKENTIDE_DEDUPE_DAYS), so it counted them again, {format_usd(report.late_duplicate_pico_usd)} USD in "
+            f"all: {_ids(report.late_duplicates)}."
+        )
+    if report.late_row_count:
+        verb = "has" if report.late_row_count == 1 else "have"
+        yield (
+            f"{report.late_row_count:,} of them {verb} another day than the first of the id, so `usage` shows "
+            f"them as rows of their own: {format_usd(report.late_row_pico_usd)} USD too much."
+        )
+    if report.corrections:
+        yield (
+            f"Only the totals in ClickHouse differ: `tokentide audit --fix` corrects "
+            f"{len(report.corrections):,} of them by adjustments, and with --dry-run it says what it would publish."
         )
     if report.refused_rows:
         verb = "is" if report.refused_rows == 1 else "are"
@@ -155,7 +188,11 @@ def _count(number: int, noun: str) -> str:
 def _moment(difference: Difference) -> str:
     if difference.period is None or difference.period_start is None:
         return ""
-    return datetime.fromtimestamp(difference.period_start, UTC).strftime(_MOMENTS[difference.period])
+    return _time(difference.period, difference.period_start)
+
+
+def _time(period: str, start: int) -> str:
+    return datetime.fromtimestamp(start, UTC).strftime(_MOMENTS[period])
 
 
 def _amount(field: str, number: int) -> str:

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from tokentide.schemas import Period, Scope, UsageEvent, period_start
 
-__all__ = ["Cell", "Entity", "HourTotals", "Totals", "Used", "entities", "overall", "roll_up"]
+__all__ = ["Cell", "Entity", "HourTotals", "Totals", "Used", "add_to", "entities", "overall", "roll_up"]
 
 
 class Used(NamedTuple):
@@ -20,6 +20,10 @@ class Used(NamedTuple):
     def plus(self, other: "Used") -> "Used":
         """Return the sum, field by field."""
         return Used(*map(int.__add__, self, other))
+
+    def minus(self, other: "Used") -> "Used":
+        """Return the difference, field by field."""
+        return Used(*map(int.__sub__, self, other))
 
 
 class Entity(NamedTuple):
@@ -78,10 +82,14 @@ def roll_up(hours: Iterable[tuple[Hour, Used]]) -> Totals:
     totals: Totals = {}
     for (_, entity, hour_start), used in hours:
         for period in Period:
-            cell = Cell(*entity, period, period_start(period, hour_start))
-            known = totals.get(cell)
-            totals[cell] = used if known is None else known.plus(used)
+            add_to(totals, Cell(*entity, period, period_start(period, hour_start)), used)
     return totals
+
+
+def add_to(totals: Totals, cell: Cell, used: Used) -> None:
+    """Add to one of the totals."""
+    known = totals.get(cell)
+    totals[cell] = used if known is None else known.plus(used)
 
 
 def overall(totals: Totals) -> Used:

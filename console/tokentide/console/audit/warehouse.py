@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from decimal import Decimal
-from typing import Any
+from typing import Any, NamedTuple
 
 from tokentide.console.audit.identities import Identity, Place
 from tokentide.console.audit.log import Span
@@ -12,7 +12,10 @@ from tokentide.console.audit.totals import Cell, Entity, HourTotals, Totals, Use
 from tokentide.schemas import Period, Scope, SettingsError, pico_from_usd
 from tokentide.sinks import ClickHouseSettings, connect, translated
 
-__all__ = ["Warehouse"]
+__all__ = ["AUDIT", "Aggregates", "Warehouse"]
+
+AUDIT = "audit"
+"""The adjustment that `tokentide audit --fix` publishes."""
 
 # How the raw columns name each scope; a call without a name counts in no total of the scope.
 _SCOPE_COLUMNS = {
@@ -24,6 +27,15 @@ _SCOPE_COLUMNS = {
     Scope.OPERATION: "ifNull(operation, '')",
 }
 _ROWS_A_BLOCK = 65_536
+
+
+class Aggregates(NamedTuple):
+    """Totals, and what of them was added by earlier audits; all of one look, so that they belong together."""
+
+    totals: Totals
+    adjusted: Totals
+    version: int
+    """The highest version of what was added; 0 for none."""
 
 
 class Warehouse:
@@ -48,8 +60,33 @@ class Warehouse:
         """Leave ClickHouse."""
         self._client.close()
 
-    def raw_hours(self, spans: Sequence[Span], *, below: bool = False) -> HourTotals:
+    def raw_hours(self, spans: Sequence[Span]) -> HourTotals:
         """Return the totals of the raw rows that `identities` yields."""
+        return self._hours(_not_behind(spans))
+
+    def base_hours(self, spans: Sequence[Span], late: int) -> HourTotals:
+        """Return the totals of the raw rows that `base` yields and that came so late (0, 1 or 2)."""
+        return self._hours(f"{_before_start(spans)} AND late = {late}")
+
+    def late(self) -> Iterator[tuple[Place, int]]:
+        """Yield which records came late and how; a record may come twice, and the higher number is right.
+
+        A repeat of an id that the meter had forgotten may have no row, but the adjustment bears its offset.
+        """
+        rows = self._rows(
+            f"""
+            SELECT source_partition, source_offset, late
+            FROM {self._database}.usage_events FINAL WHERE late > 0
+            UNION ALL
+            SELECT source_partition, toUInt64OrZero(substring(adjustment, 6)), max(if(period = 'month', 2, 1))
+            FROM {self._database}.spend_totals FINAL
+            WHERE scope = 'provider' AND startsWith(adjustment, 'late/')
+            GROUP BY source_partition, adjustment
+            """
+        )
+        return ((Place(int(partition), int(offset)), int(late)) for partition, offset, late in rows)
+
+    def _hours(self, condition: str) -> HourTotals:
         totals = HourTotals()
         for scope, column in _SCOPE_COLUMNS.items():
             rows = self._rows(
@@ -59,7 +96,7 @@ class Warehouse:
                     sum(requests), sum(input_tokens), sum(output_tokens),
                     toString(sum(ifNull(cost_usd, 0))), sumIf(requests, cost_usd IS NULL)
                 FROM {self._database}.usage_events FINAL
-                WHERE scope_id != '' AND {_before_start(spans) if below else _not_behind(spans)}
+                WHERE scope_id != '' AND {condition}
                 GROUP BY source_partition, scope_id, hour_start
                 """
             )
@@ -67,12 +104,25 @@ class Warehouse:
                 totals.add(int(partition), Entity(scope, scope_id), int(hour_start), _used(used))
         return totals
 
-    def identities(self, spans: Sequence[Span], *, below: bool = False) -> Iterator[Identity]:
-        """Yield the raw rows, without those behind the ends of the spans; `below`: those before their starts."""
+    def base(self, spans: Sequence[Span]) -> Iterator[tuple[Identity, int]]:
+        """Yield the raw rows from before the starts of the spans, with the days of their events since 1970."""
+        rows = self._rows(
+            f"""
+            SELECT event_id, source_partition, source_offset, toUInt32(toDate(timestamp))
+            FROM {self._database}.usage_events FINAL WHERE {_before_start(spans)}
+            """
+        )
+        return (
+            (Identity(event_id, int(partition), int(offset)), int(day))
+            for event_id, partition, offset, day in rows
+        )
+
+    def identities(self, spans: Sequence[Span]) -> Iterator[Identity]:
+        """Yield the raw rows, without those behind the ends of the spans."""
         rows = self._rows(
             f"""
             SELECT event_id, source_partition, source_offset FROM {self._database}.usage_events FINAL
-            WHERE {_before_start(spans) if below else _not_behind(spans)}
+            WHERE {_not_behind(spans)}
             """
         )
         return (Identity(event_id, int(partition), int(offset)) for event_id, partition, offset in rows)
@@ -106,22 +156,30 @@ class Warehouse:
         )
         return (PriceStep(int(partition), int(offset), int(known)) for partition, offset, known in rows)
 
-    def aggregates(self) -> Totals:
-        """Return the totals of spend_totals, over all source partitions."""
+    def aggregates(self) -> Aggregates:
+        """Return the totals of spend_totals, over all source partitions and adjustments."""
         rows = self._rows(
             f"""
             SELECT toString(scope), toString(scope_id), toString(period), toUnixTimestamp(period_start),
+                maxIf(version, adjustment = '{AUDIT}'),
                 sum(requests), sum(input_tokens), sum(output_tokens), toString(sum(cost_usd)),
-                sum(unpriced_requests)
+                sum(unpriced_requests),
+                sumIf(requests, adjustment = '{AUDIT}'), sumIf(input_tokens, adjustment = '{AUDIT}'),
+                sumIf(output_tokens, adjustment = '{AUDIT}'), toString(sumIf(cost_usd, adjustment = '{AUDIT}')),
+                sumIf(unpriced_requests, adjustment = '{AUDIT}')
             FROM {self._database}.spend_totals FINAL
             WHERE scope != ''
             GROUP BY scope, scope_id, period, period_start
             """
         )
-        return {
-            Cell(Scope(scope), scope_id, Period(period), int(start)): _used(used)
-            for scope, scope_id, period, start, *used in rows
-        }
+        found = Aggregates({}, {}, 0)
+        for scope, scope_id, period, start, version, *numbers in rows:
+            cell = Cell(Scope(scope), scope_id, Period(period), int(start))
+            found.totals[cell] = _used(numbers[:5])
+            if version:
+                found.adjusted[cell] = _used(numbers[5:])
+                found = found._replace(version=max(found.version, int(version)))
+        return found
 
     def rejected(self, spans: Sequence[Span]) -> Iterator[Place]:
         """Yield the records within the spans that are stored as rejected."""
