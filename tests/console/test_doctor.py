@@ -51,7 +51,7 @@ def test_a_server_that_is_empty_needs_topics_and_tables(
     tables = problems.pop(f"tables in {on_clickhouse['TOKENTIDE_CLICKHOUSE_DATABASE']}")
     assert code == 1
     assert (tables["seen"], tables["advice"]) == ("6 of 6 migrations are missing", "run `tokentide migrate`")
-    assert len(problems) == 9
+    assert len(problems) == 10
     assert {(found["seen"], found["advice"]) for found in problems.values()} == {
         ("missing", "run `tokentide topics init`")
     }
@@ -60,9 +60,11 @@ def test_a_server_that_is_empty_needs_topics_and_tables(
 def test_other_partition_counts_are_named_with_the_setting_that_fits(
     on_kafka: dict[str, str], on_clickhouse: dict[str, str]
 ) -> None:
-    events, budgets = on_kafka["TOKENTIDE_TOPIC_EVENTS"], on_kafka["TOKENTIDE_TOPIC_BUDGETS"]
+    events = on_kafka["TOKENTIDE_TOPIC_EVENTS"]
+    budgets, prices = on_kafka["TOKENTIDE_TOPIC_BUDGETS"], on_kafka["TOKENTIDE_TOPIC_PRICES"]
     client = AdminClient({"bootstrap.servers": on_kafka["TOKENTIDE_BROKER"]})
-    for answer in client.create_topics([NewTopic(events, 3, 1), NewTopic(budgets, 2, 1)]).values():
+    topics = [NewTopic(events, 3, 1), NewTopic(budgets, 2, 1), NewTopic(prices, 2, 1)]
+    for answer in client.create_topics(topics).values():
         answer.result(20)
 
     code, problems = examined(on_kafka | on_clickhouse)
@@ -71,6 +73,7 @@ def test_other_partition_counts_are_named_with_the_setting_that_fits(
     assert problems[f"topic {events}"]["seen"] == "3 partition(s), but 4 are wanted"
     assert problems[f"topic {events}"]["advice"] == "set TOKENTIDE_PARTITIONS=3, or use new topic names"
     assert problems[f"topic {budgets}"]["advice"] == "set TOKENTIDE_TOPIC_BUDGETS to a new name"
+    assert problems[f"topic {prices}"]["advice"] == "set TOKENTIDE_TOPIC_PRICES to a new name"
 
 
 def test_without_servers_each_is_one_problem_with_advice() -> None:

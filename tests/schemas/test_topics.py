@@ -32,6 +32,15 @@ def test_compacted_topics_keep_old_records_for_an_hour() -> None:
     assert {plan.config["min.compaction.lag.ms"] for plan in compacted} == {"3600000"}
 
 
+def test_overrides_of_prices_are_never_compacted_nor_emptied() -> None:
+    """Or the audit could not say which of them a row was priced with."""
+    [prices] = [plan for plan in plan_topics(TopicNames(), "meter", 4) if plan.name == "usage.prices"]
+
+    assert prices.partitions == 1
+    assert prices.config["cleanup.policy"] == "delete"
+    assert (prices.config["retention.ms"], prices.config["retention.bytes"]) == ("-1", "-1")
+
+
 def test_a_refused_record_fits_beside_its_base64() -> None:
     size = {
         plan.name: int(plan.config["max.message.bytes"]) for plan in plan_topics(TopicNames(), "meter", 4)

@@ -3,7 +3,7 @@
 import re
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, requires, version
@@ -118,14 +118,19 @@ def _kafka(settings: ConsoleSettings, broker: Broker) -> Iterator[Finding]:
         "kafka", f"{settings.kafka.broker}: {nodes} node(s), answers in {broker.latency_ms:.1f} ms", slow
     )
     try:
+        single = {
+            settings.topics.budgets: "TOKENTIDE_TOPIC_BUDGETS",
+            settings.topics.prices: "TOKENTIDE_TOPIC_PRICES",
+        }
         for state in compare_topics(broker, settings.topic_plans()):
-            yield _topic(state, is_single=state.plan.name == settings.topics.budgets)
+            yield _topic(state, single)
         yield from _newest_event(settings, broker)
     except (TokentideError, KafkaException) as error:
         yield Finding("topics", str(error), "give this user the right to describe topics and their settings")
 
 
-def _topic(state: TopicState, *, is_single: bool) -> Finding:
+def _topic(state: TopicState, single: Mapping[str, str]) -> Finding:
+    """Return how a topic stands; `single` are those of one partition, with the variables that name them."""
     check = f"topic {state.plan.name}"
     if state.is_missing:
         return Finding(check, "missing", "run `tokentide topics init`")
@@ -134,8 +139,8 @@ def _topic(state: TopicState, *, is_single: bool) -> Finding:
         return Finding(
             check,
             f"{partitions}, but {state.plan.partitions} are wanted",
-            "set TOKENTIDE_TOPIC_BUDGETS to a new name"
-            if is_single
+            f"set {single[state.plan.name]} to a new name"
+            if state.plan.name in single
             else f"set TOKENTIDE_PARTITIONS={state.partitions}, or use new topic names",
         )
     if state.config:

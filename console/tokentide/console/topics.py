@@ -122,6 +122,8 @@ def ensure_topics(
 def _fulfils(name: str, actual: str | None, wanted: str) -> bool:
     if actual is None or name not in _AT_LEAST:
         return actual is not None and set(actual.split(",")) == set(wanted.split(","))
+    if wanted == "-1":
+        return actual == wanted
     return int(actual) >= int(wanted) or (name == "retention.ms" and actual == "-1")
 
 

@@ -16,6 +16,7 @@ from tokentide.schemas.errors import (
 )
 from tokentide.schemas.kafka import KafkaSettings
 from tokentide.schemas.money import PICO_PER_USD, format_usd, pico_from_usd, usd_from_pico
+from tokentide.schemas.price import PriceOverride
 from tokentide.schemas.priced import PricedUsage, PriceStatus
 from tokentide.schemas.rejected import Rejected
 from tokentide.schemas.spend import Period, Scope, SpendTotal, SpendUpdate, period_end, period_start
@@ -36,6 +37,7 @@ __all__ = [
     "KafkaSettings",
     "Limits",
     "Period",
+    "PriceOverride",
     "PriceStatus",
     "PricedUsage",
     "Rejected",

@@ -44,8 +44,12 @@ class PricedUsage(UsageEvent):
     currency: str = "USD"
     price_status: PriceStatus = Field(strict=False)
     price_source: str | None = Field(default=None, description="genai-prices, override or local.")
-    price_version: str | None = Field(default=None, description="Version of the catalogue.")
-    priced_model: str | None = Field(default=None, description="The catalogue's id: provider/model.")
+    price_version: str | None = Field(
+        default=None,
+        description="Version of the catalogue, and up to which offset of `usage.prices` (exclusive) overrides were "
+        "known: `genai-prices/0.0.40+prices@3`; without the second part none were.",
+    )
+    priced_model: str | None = Field(default=None, description="The id in the catalogue: provider/model.")
     priced_at: AwareDatetime
     late: int = Field(
         default=0,

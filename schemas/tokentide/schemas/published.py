@@ -13,6 +13,7 @@ from pydantic import BaseModel
 
 from tokentide.schemas.alert import Alert
 from tokentide.schemas.budget import Budget, Limits
+from tokentide.schemas.price import PriceOverride
 from tokentide.schemas.rejected import Rejected
 from tokentide.schemas.spend import SpendUpdate
 from tokentide.schemas.usage import UsageEvent
@@ -30,6 +31,7 @@ class Published(NamedTuple):
 PUBLISHED = {
     "usage-event.v1": Published(UsageEvent, "validation"),
     "budget.v1": Published(Budget, "validation"),
+    "price-override.v1": Published(PriceOverride, "validation"),
     "alert.v1": Published(Alert, "serialization"),
     "limits.v1": Published(Limits, "serialization"),
     "rejected.v1": Published(Rejected, "serialization"),

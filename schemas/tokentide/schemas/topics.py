@@ -21,6 +21,7 @@ class TopicNames:
     alerts: str = "usage.alerts"
     limits: str = "usage.limits"
     budgets: str = "usage.budgets"
+    prices: str = "usage.prices"
 
     @classmethod
     def read(cls, environment: Environment) -> "TopicNames":
@@ -62,6 +63,14 @@ def plan_topics(names: TopicNames, meter_id: str, partitions: int) -> list[Topic
             "max.message.bytes": str(max_message_bytes),
         }
 
+    # Never compacted and never emptied: a row names the offset below which it knew the overrides, and the audit
+    # must be able to replay what was known there. A few records a month cost nothing.
+    kept_for_ever = {
+        "cleanup.policy": "delete",
+        "retention.ms": "-1",
+        "retention.bytes": "-1",
+        "max.message.bytes": "4194304",
+    }
     return [
         TopicPlan(names.events, partitions, kept(35)),
         # The bytes of a refused record stand there in base64, a third larger.
@@ -71,6 +80,7 @@ def plan_topics(names: TopicNames, meter_id: str, partitions: int) -> list[Topic
         TopicPlan(names.alerts, partitions, kept(35)),
         TopicPlan(names.limits, partitions, compacted),
         TopicPlan(names.budgets, 1, compacted),
+        TopicPlan(names.prices, 1, kept_for_ever),
         TopicPlan(changelog_name(meter_id, "spend"), partitions, compacted),
         TopicPlan(changelog_name(meter_id, "budgets"), partitions, compacted),
     ]

@@ -73,14 +73,14 @@ def run_meter(settings: MeterSettings) -> int:
 def _partitions(log: Log, names: TopicNames, changelogs: list[str]) -> int:
     """Return how many partitions every topic has; raises SettingsError when they differ or one is missing."""
     equal = [names.events, names.rejected, names.priced, names.spend, names.alerts, names.limits, *changelogs]
-    found = log.partitions([*equal, names.budgets])
+    single = [names.budgets, names.prices]
+    found = log.partitions([*equal, *single])
     missing = sorted(name for name, count in found.items() if not count)
     if missing:
         raise SettingsError(f"these topics are missing: {', '.join(missing)}; run `tokentide topics init`")
     wanted = found[names.events]
     wrong = sorted(f"{name} has {found[name]}" for name in equal if found[name] != wanted)
-    if found[names.budgets] != 1:
-        wrong.append(f"{names.budgets} has {found[names.budgets]} instead of 1")
+    wrong += [f"{name} has {found[name]} instead of 1" for name in single if found[name] != 1]
     if wrong:
         raise SettingsError(
             f"{names.events} has {wanted} partitions, but {', '.join(wrong)}; partitions of a live pipeline cannot "
