@@ -22,6 +22,7 @@ from tokentide.schemas import (
     InvalidEventError,
     Limits,
     Period,
+    PriceOverride,
     Rejected,
     Scope,
     SpendTotal,
@@ -163,6 +164,14 @@ RECORDS = {
                 until=NOON,
             ),
         ),
+    ),
+    "price-override.v1": PriceOverride(
+        provider="openai",
+        model="gpt-4o",
+        valid_from=NOON,
+        input_usd_per_mtok=Decimal("0.000001"),
+        output_usd_per_mtok=Decimal(10),
+        usd_per_request=Decimal("1E-12"),
     ),
     "rejected.v1": Rejected(
         topic="usage.events", partition=0, offset=1, timestamp=NOON, reason="r", key=b"a2V5", value=None

@@ -37,7 +37,9 @@ def test_topics_with_other_partition_counts_are_named(
     for name in [*names, f"{prefix}-spend-changelog", f"{prefix}-budgets-changelog"]:
         cluster.list_topics(name, timeout=10)  # the cluster makes a topic of four partitions of it
 
-    wrong = rf"has 4 partitions, but {prefix}\.budgets has 4 instead of 1, {prefix}\.prices has 4 instead of 1;"
+    wrong = (
+        rf"has 4 partitions, but {prefix}\.budgets has 4 instead of 1, {prefix}\.prices has 4 instead of 1;"
+    )
     with pytest.raises(SettingsError, match=wrong):
         run_meter(settings)
 

@@ -282,7 +282,11 @@ def test_every_column_comes_back_from_the_topic_as_it_went(value: bytes) -> None
         name: getattr(sent, name) for name in UsageEvent.model_fields
     }
     assert (got.source_partition, got.source_offset, got.priced_at) == (3, 10, NOW)
-    assert (got.currency, got.price_version, got.discount_pct) == ("USD", CATALOGUE_VERSION, Decimal(0))
+    assert (got.currency, got.price_version, got.discount_pct) == (
+        "USD",
+        f"genai-prices/{CATALOGUE_VERSION}",
+        Decimal(0),
+    )
     assert got.cost_usd == got.list_cost_usd
     parts = (got.input_cost_usd, got.cache_cost_usd, got.output_cost_usd, got.tool_cost_usd)
     if got.price_status is PriceStatus.UNPRICED:

@@ -49,12 +49,23 @@ class Sources:
     totals: dict[Key, list[int]] = field(default_factory=lambda: defaultdict(lambda: [0, 0, 0, 0, 0]))
     state: dict[tuple[int, str], dict[str, list[int]]] = field(default_factory=lambda: defaultdict(dict))
 
-    def event(self, partition: int, event_id: str, *, sent_ms: int | None = None, **fields: Any) -> None:
-        """An event that every source knows."""
+    def event(
+        self,
+        partition: int,
+        event_id: str,
+        *,
+        sent_ms: int | None = None,
+        cost: int | None = None,
+        known_prices: int = 0,
+        **fields: Any,
+    ) -> None:
+        """An event that every source knows; `cost` is of an override, in pico-USD, and so many were known."""
         offset = self.log_event(partition, event_id, sent_ms=sent_ms, **fields)
         event = _complete(event_id, fields)
-        cost = _cost(event)
-        self.rows.append({**event, "cost": cost, "partition": partition, "offset": offset})
+        cost = _cost(event) if cost is None else cost
+        version = "genai-prices/0.2.1" + (f"+prices@{known_prices}" if known_prices else "")
+        placed = {"cost": cost, "price_version": version, "partition": partition, "offset": offset}
+        self.rows.append({**event, **placed})
         numbers = [
             event["requests"],
             event["input_tokens"],
@@ -188,6 +199,7 @@ def _usage_row(row: dict[str, Any]) -> dict[str, Any]:
         "timestamp": datetime.fromisoformat(row["timestamp"]).astimezone(UTC),
         **{name: row[name] for name in counts},
         "cost_usd": None if row["cost"] is None else Decimal(row["cost"]).scaleb(-12),
+        "price_version": row["price_version"],
         "source_partition": row["partition"],
         "source_offset": row["offset"],
         "version": 2**64 - 1,

@@ -16,6 +16,7 @@ from tokentide.console.commands import (
     budgets,
     demo,
     doctor,
+    prices,
     rebuild,
     rejected,
     replay,
@@ -50,6 +51,7 @@ for command in (
     app.command()(command)
 app.add_typer(topics.group, name="topics")
 app.add_typer(budgets.group, name="budgets")
+app.add_typer(prices.group, name="prices")
 app.add_typer(rejected.group, name="rejected")
 app.add_typer(workers.group, name="worker")
 app.command()(servers.kafka)

@@ -1,4 +1,4 @@
-"""Control topics: small, compacted, read whole by every worker, without a group."""
+"""Control topics: small, read whole by every worker, without a group."""
 
 import asyncio
 import logging

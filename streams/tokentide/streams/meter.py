@@ -1,5 +1,6 @@
 """The meter: its three stages wired to Kafka."""
 
+import asyncio
 import logging
 
 from tokentide.schemas import SettingsError, TopicNames, changelog_name
@@ -7,6 +8,7 @@ from tokentide.streams.clock import DAY_SECONDS, Grace
 from tokentide.streams.control import ControlTopic
 from tokentide.streams.log import Log
 from tokentide.streams.outbox import Outbox
+from tokentide.streams.overrides import Overrides
 from tokentide.streams.prices import Catalogue
 from tokentide.streams.settings import MeterSettings
 from tokentide.streams.stages import BudgetStage, PricingStage, SpendStage
@@ -33,11 +35,12 @@ def run_meter(settings: MeterSettings) -> int:
         return log.committed(settings.meter_id, topic, partition)
 
     budgets = BudgetStage(names, budget_changelog, partitions, outbox, log, committed=committed)
+    overrides = Overrides()
     pricing = PricingStage(
         names,
         outbox,
         log,
-        Catalogue(),
+        Catalogue(overrides),
         committed=committed,
         seen_dir=settings.work_dir / "seen" / settings.worker,
         dedupe_days=settings.dedupe_days,
@@ -53,6 +56,14 @@ def run_meter(settings: MeterSettings) -> int:
         committed=committed,
         watermark_delay_seconds=settings.watermark_delay_seconds,
     )
+
+    async def know_settings() -> None:
+        """Return when the budgets and prices of this moment are known; later ones are followed."""
+        await asyncio.gather(
+            ControlTopic(settings.kafka, names.budgets, budgets.apply_budget).follow(),
+            ControlTopic(settings.kafka, names.prices, overrides.apply).follow(),
+        )
+
     worker = Worker(
         WorkerSettings(
             group=settings.meter_id,
@@ -65,7 +76,7 @@ def run_meter(settings: MeterSettings) -> int:
             chunk_records=settings.chunk_records,
         ),
         [pricing, spend, budgets],
-        first=lambda: ControlTopic(settings.kafka, names.budgets, budgets.apply_budget).follow(),
+        first=know_settings,
     )
     return worker.run()
 

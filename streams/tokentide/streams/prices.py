@@ -1,4 +1,4 @@
-"""Prices of calls in whole pico-USD, from genai-prices (MIT; dated history, tiers, processing variants).
+"""Prices of calls in whole pico-USD: own ones first, then genai-prices (MIT; dated history, tiers, variants).
 
 `calc_price` takes about 200 µs. A price is linear in the counts within one (model, UTC day, context, tier,
 set of reported counts), so each such plan is learned once through the public API, checked at another point,
@@ -16,6 +16,7 @@ from genai_prices.types import ModelPrice, PriceCalculation, TieredPrices, TimeO
 
 from tokentide.schemas import PriceStatus, pico_from_usd
 from tokentide.schemas.provider import LOCAL_PROVIDERS
+from tokentide.streams.overrides import Override, Overrides
 from tokentide.streams.plan import Counts, Parts, Plan, is_coherent, learn_plan, shape_of
 
 __all__ = ["CATALOGUE_VERSION", "Catalogue", "Counts", "Price", "PriceContext"]
@@ -143,19 +144,37 @@ class _Subject(NamedTuple):
 
 
 class Catalogue:
-    """Prices calls; a pure function of its arguments and the installed catalogue, memory of plans apart."""
+    """Prices calls; a pure function of its arguments, the overrides and the catalogue, memory of plans apart."""
 
-    def __init__(self) -> None:
+    def __init__(self, overrides: Overrides | None = None) -> None:
+        """`overrides` may grow meanwhile; none when it is None."""
+        self._overrides = Overrides() if overrides is None else overrides
         self._subjects: dict[_Key, _Subject | Price] = {}
 
-    def price(
-        self, provider: str, model: str, moment: datetime, context: PriceContext, counts: Counts
-    ) -> Price:
-        """Return the price of one call made at `moment` (aware, UTC).
+    @property
+    def version(self) -> str:
+        """What prices rest on now: the version of genai-prices, and the known part of `usage.prices`."""
+        known = self._overrides.version
+        return f"genai-prices/{CATALOGUE_VERSION}" + (f"+prices@{known}" if known else "")
 
-        `provider` is a canonical name. A call is unpriced when the catalogue does not know its model, or has no
-        rate for anything that the call reports.
+    def price(
+        self,
+        provider: str,
+        model: str,
+        moment: datetime,
+        context: PriceContext,
+        counts: Counts,
+        requests: int = 1,
+    ) -> Price:
+        """Return the price of one event, made at `moment` (aware, UTC).
+
+        `provider` is a canonical name. An override holds for any model, also on one's own machine. Without one a
+        call is unpriced when the catalogue does not know its model, or has no rate for anything that the call
+        reports. `requests` count for an override only: the catalogue charges a price of the call once an event.
         """
+        override = self._overrides.find(provider, model, moment)
+        if override is not None:
+            return _own(override, counts, requests)
         if provider in LOCAL_PROVIDERS:
             return _LOCAL
         key = (provider, model, context, moment.date())
@@ -194,6 +213,11 @@ class Catalogue:
             subject = _UNPRICED
         self._subjects[key] = subject
         return subject
+
+
+def _own(override: Override, counts: Counts, requests: int) -> Price:
+    parts = override.parts(counts, requests)
+    return Price(PriceStatus.PRICED, "override", override.model, sum(parts), *parts, *override.per_mtok)
 
 
 def _rated(price: ModelPrice) -> frozenset[str]:

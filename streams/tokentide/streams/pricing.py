@@ -18,7 +18,7 @@ from tokentide.schemas.chunk import Chunk, Record
 from tokentide.schemas.columns import PRICED_SCHEMA
 from tokentide.streams.clock import EventClock
 from tokentide.streams.decode import FIELDS, decode
-from tokentide.streams.prices import CATALOGUE_VERSION, Catalogue, Counts, Price, PriceContext
+from tokentide.streams.prices import Catalogue, Counts, Price, PriceContext
 from tokentide.streams.seen import SeenIds
 
 __all__ = ["Priced", "price_chunk"]
@@ -90,7 +90,7 @@ def price_chunk(
     events = list(itertools.compress(accepted, are_new))
     offsets = list(itertools.compress(offsets, are_new))
     prices = [_price(event, catalogue) for event in events]
-    rows = _rows(events, prices, chunk.partition, offsets, now, clock)
+    rows = _rows(events, prices, catalogue.version, chunk.partition, offsets, now, clock)
     newest = max((event.timestamp for event in events), default=_EPOCH)
     return Priced(
         rows,
@@ -137,12 +137,14 @@ def _price(event: Any, catalogue: Catalogue) -> Price:
         event.timestamp,
         PriceContext(event.processing, event.service_tier or "", event.speed or ""),
         Counts._make(_counts_of(event)),
+        event.requests,
     )
 
 
 def _rows(
     events: Sequence[Any],
     prices: Sequence[Price],
+    price_version: str,
     partition: int,
     offsets: Sequence[int],
     now: datetime,
@@ -183,7 +185,7 @@ def _rows(
     constants: dict[str, Any] = {
         "discount_pct": pa.scalar(Decimal(0), money),
         "currency": pa.scalar("USD"),
-        "price_version": pa.scalar(CATALOGUE_VERSION),
+        "price_version": pa.scalar(price_version),
         "priced_at": pa.scalar(now, pa.timestamp("us", tz="UTC")),
     }
     arrays |= {name: pa.repeat(value, size) for name, value in constants.items()}

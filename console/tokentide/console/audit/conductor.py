@@ -13,6 +13,7 @@ from tokentide.console.audit.findings import Findings
 from tokentide.console.audit.fold import Fold
 from tokentide.console.audit.identities import Identities
 from tokentide.console.audit.log import TopicLog
+from tokentide.console.audit.overrides import KnownPrices, PriceStep
 from tokentide.console.audit.report import AuditReport, Source
 from tokentide.console.audit.rules import AuditRules
 from tokentide.console.audit.state import State, read_state
@@ -20,7 +21,7 @@ from tokentide.console.audit.totals import Totals, Used, overall, roll_up
 from tokentide.console.audit.warehouse import Warehouse
 from tokentide.console.lag import pipeline_lag
 from tokentide.console.settings import ConsoleSettings
-from tokentide.schemas import changelog_name
+from tokentide.schemas import DataLossError, changelog_name
 
 __all__ = ["Progress", "run_audit"]
 
@@ -44,8 +45,8 @@ def run_audit(
 
     Reads only; blocks for 0.1 to 0.2 ms an event of the log. `rules` are those of the environment when None.
     Raises SettingsError for a missing topic or a wrong setting, ServiceUnavailableError when Kafka or ClickHouse
-    does not answer, StorageRefusedError when ClickHouse refuses, DataLossError for state that no meter wrote and
-    for a log that loses records while it is read.
+    does not answer, StorageRefusedError when ClickHouse refuses, DataLossError for state that no meter wrote, for own
+    prices that were lost and for a log that loses records while it is read.
     """
     started = time.monotonic()
     rules = AuditRules.from_env() if rules is None else rules
@@ -57,7 +58,9 @@ def run_audit(
         closing(TopicLog(settings.kafka, settings.topics.events)) as log,
     ):
         audit = _Audit(warehouse, identities, log, on_progress)
-        fold = Fold(identities, rules)
+        prices = _read_prices(settings, audit)
+        audit.findings.add(prices.differences())
+        fold = Fold(identities, rules, prices)
         base_events = audit.take_base(fold)
         fold.add_all(audit.watched("records of the log", log.records()))
         expected = roll_up(fold.hours)
@@ -119,6 +122,10 @@ class _Audit:
             yield item
         self._on_progress(what, count)
 
+    def price_steps(self) -> list[PriceStep]:
+        """Return which rows knew how much of `usage.prices`."""
+        return list(self._warehouse.price_steps())
+
     def take_base(self, fold: Fold) -> int:
         """Give the fold what ClickHouse holds of the records that retention removed, and return how many."""
         if not self.truncated:
@@ -160,6 +167,27 @@ class _Audit:
         self.totals[source] = overall(found)
         self.findings.add(compare_totals(source, expected, found))
         self._on_progress(f"totals of {source}", len(found))
+
+
+def _read_prices(settings: ConsoleSettings, audit: _Audit) -> KnownPrices:
+    """Return the overrides of `usage.prices`, and which rows rest on them; ClickHouse is asked only if there are any.
+
+    Raises DataLossError when the topic has lost records: nobody can tell then what rows were priced with.
+    """
+    topic = settings.topics.prices
+    with closing(TopicLog(settings.kafka, topic)) as log:
+        if not any(span.end for span in log.spans):
+            return KnownPrices()
+    # Before the records: what the rows name by now, the topic must hold.
+    steps = audit.price_steps()
+    with closing(TopicLog(settings.kafka, topic)) as log:
+        if any(span.start for span in log.spans):
+            raise DataLossError(
+                f"{topic} has lost its first records, so nobody can tell what rows were priced with; it must have "
+                "cleanup.policy=delete and retention.ms=-1: `tokentide doctor` compares"
+            )
+        end = max(span.end for span in log.spans)
+        return KnownPrices(audit.watched("records of own prices", log.records()), steps, end)
 
 
 def _read_changelog(settings: ConsoleSettings, audit: _Audit) -> State:

@@ -8,6 +8,7 @@ from pydantic import ValidationError
 
 from tokentide.console.audit.identities import Identities, Identity, Place
 from tokentide.console.audit.log import LogRecord
+from tokentide.console.audit.overrides import KnownPrices
 from tokentide.console.audit.price import price_event
 from tokentide.console.audit.rules import AuditRules
 from tokentide.console.audit.totals import HourTotals, Used, entities
@@ -28,8 +29,10 @@ class Fold:
     several with one id in one partition the first counts, however far apart they are.
     """
 
-    def __init__(self, identities: Identities, rules: AuditRules) -> None:
+    def __init__(self, identities: Identities, rules: AuditRules, prices: KnownPrices | None = None) -> None:
+        """`prices` are the overrides; none when it is None."""
         self._identities = identities
+        self._prices = KnownPrices() if prices is None else prices
         self._rules = rules
         self._newest_day: dict[int, int] = {}
         self.hours = HourTotals()
@@ -61,7 +64,7 @@ class Fold:
         self._newest_day[record.partition] = day
         identity = Identity(event.event_id, record.partition, record.offset)
         if self._identities.add(identity, day):
-            self._count(record.partition, event)
+            self._count(record.partition, record.offset, event)
         else:
             self._count_duplicate(identity, day)
 
@@ -83,8 +86,8 @@ class Fold:
         latest = record.timestamp_ms * 1000 + self._rules.max_future_seconds * 1_000_000
         return event if (event.timestamp - _EPOCH) // _MICROSECOND <= latest else None
 
-    def _count(self, partition: int, event: UsageEvent) -> None:
-        price = price_event(event)
+    def _count(self, partition: int, offset: int, event: UsageEvent) -> None:
+        price = price_event(event, self._prices.of(event, partition, offset))
         is_unpriced = price.cost_pico_usd is None
         self.events += 1
         if is_unpriced:

@@ -1,4 +1,4 @@
-"""What an event cost, by genai-prices itself: slow, obvious, and no line of it shared with the meter."""
+"""What an event cost, by an override or genai-prices itself: slow, obvious, and no line shared with the meter."""
 
 from datetime import datetime
 from decimal import Context, Decimal, localcontext
@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from genai_prices import Usage, calc_price
 
-from tokentide.schemas import PriceStatus, UsageEvent, pico_from_usd
+from tokentide.schemas import PriceOverride, PriceStatus, UsageEvent, pico_from_usd
 
 __all__ = ["FREE_PROVIDERS", "Price", "price_event"]
 
@@ -51,12 +51,14 @@ class Price(NamedTuple):
     cost_pico_usd: int | None
 
 
-def price_event(event: UsageEvent) -> Price:
-    """Return the event's price at event time, rounded half-even to a whole pico-USD.
+def price_event(event: UsageEvent, override: PriceOverride | None = None) -> Price:
+    """Return the event's price at event time, rounded half-even to a whole pico-USD; an override is all that counts.
 
     Counts that the catalogue refuses are priced again without their details (approximate). Unpriced is a model
     that it does not know, or lists without a rate for anything that the event reports.
     """
+    if override is not None:
+        return Price(PriceStatus.PRICED, _own_price(event, override))
     if event.provider in FREE_PROVIDERS:
         return Price(PriceStatus.FREE, 0)
     context = []
@@ -75,6 +77,24 @@ def price_event(event: UsageEvent) -> Price:
         tuple((name, count) for name, count in counts if count or name in _ALWAYS),
         event.images > 0,
     )
+
+
+def _own_price(event: UsageEvent, override: PriceOverride) -> int:
+    """Return what an override makes of tokens and requests; it is whole pico-USD, so nothing is rounded."""
+    per_input = override.input_usd_per_mtok
+    per_read, per_write = (
+        per_input if price is None else price
+        for price in (override.cache_read_usd_per_mtok, override.cache_write_usd_per_mtok)
+    )
+    plain = event.input_tokens - event.cache_read_tokens - event.cache_write_tokens
+    with localcontext(_EXACT):
+        millions = (
+            plain * per_input
+            + event.cache_read_tokens * per_read
+            + event.cache_write_tokens * per_write
+            + event.output_tokens * override.output_usd_per_mtok
+        )
+        return pico_from_usd(millions / 1_000_000 + event.requests * override.usd_per_request)
 
 
 @lru_cache(maxsize=1 << 14)

@@ -26,7 +26,9 @@ class Difference:
     """One number that is not what the Kafka log says.
 
     `scope` is one of Scope; or `event`, then `scope_id` is `event_id @ partition:offset`; or `rejected`, then
-    it is `partition:offset`. The latter two count rows and have no period. `period_start` is in Unix seconds.
+    it is `partition:offset`. The latter two count rows and have no period. With `price` it is the `partition:offset`
+    of the first of some rows that name, as `found`, an offset beyond the end of `usage.prices`, which is what is
+    `expected` at most. `period_start` is in Unix seconds.
     `reason` is given for a row that is missing because ClickHouse refused it: it stands in `usage.rejected`.
     """
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from tokentide.console.audit.identities import Identity, Place
 from tokentide.console.audit.log import Span
+from tokentide.console.audit.overrides import PriceStep
 from tokentide.console.audit.totals import Cell, Entity, HourTotals, Totals, Used
 from tokentide.schemas import Period, Scope, SettingsError, pico_from_usd
 from tokentide.sinks import ClickHouseSettings, connect, translated
@@ -85,6 +86,25 @@ class Warehouse:
             """
         )
         return (Identity(event_id, int(partition), int(offset)) for event_id, partition, offset in rows)
+
+    def price_steps(self) -> Iterator[PriceStep]:
+        """Yield where rows begin to know more, or less, of `usage.prices`; in the order of their offsets."""
+        rows = self._rows(
+            f"""
+            SELECT source_partition, source_offset, known FROM
+            (
+                SELECT source_partition, source_offset,
+                    toInt64OrZero(extract(ifNull(price_version, ''), '[+]prices@([0-9]+)$')) AS known,
+                    lagInFrame(known, 1, toInt64(0)) OVER (
+                        PARTITION BY source_partition ORDER BY source_offset
+                        ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW
+                    ) AS known_before
+                FROM {self._database}.usage_events FINAL
+            )
+            WHERE known != known_before ORDER BY source_partition, source_offset
+            """
+        )
+        return (PriceStep(int(partition), int(offset), int(known)) for partition, offset, known in rows)
 
     def aggregates(self) -> Totals:
         """Return the totals of spend_totals, over all source partitions."""

@@ -6,7 +6,7 @@ import logging
 import secrets
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -29,7 +29,6 @@ __all__ = ["PricingStage"]
 
 _LOGGER = logging.getLogger(__name__)
 _MAX_RECORD_BYTES = 2_000_000
-_MAX_CHUNKS_ON_THE_WAY = 16
 _NOTHING_CLOSED = EventClock()
 _DEFAULT_GRACE = Grace()
 
@@ -39,7 +38,7 @@ def _now() -> datetime:
 
 
 class _Sent(NamedTuple):
-    """A chunk on its way: its last offset, the nonce of its last record, and the wait for it."""
+    """A chunk that was sent: its last offset, the nonce of its last record, and the wait for that record."""
 
     last: int
     nonce: str
@@ -54,7 +53,10 @@ class _Memory:
     fence: int = -1
     clock: EventClock = _NOTHING_CLOSED
     """What is closed for the chunk that comes next."""
-    on_the_way: list[_Sent] = field(default_factory=list)
+    sending: Delivery | None = None
+    """The newest record that was sent."""
+    unflushed: _Sent | None = None
+    """The newest chunk that was sent whole, until a flush names it."""
     writing: "asyncio.Task[None] | None" = None
 
 
@@ -125,7 +127,12 @@ class PricingStage:
             memory.seen.close()
 
     async def take(self, chunk: Chunk) -> None:
-        """Price the chunk and send it on its way: refusals first, for `usage.priced` speaks for them."""
+        """Price the chunk and send it on its way: refusals first, for `usage.priced` speaks for them.
+
+        One record of a partition is on its way at a time: librdkafka sends, and Kafka stores, a record though the
+        one before it was lost, and then `usage.priced` had a gap. Kafka acknowledges a chunk while the next one is
+        priced.
+        """
         memory = self._memories[chunk.partition]
         now = self._clock()
         priced = price_chunk(chunk, memory.seen, self._catalogue, now, self._max_future_seconds, memory.clock)
@@ -140,16 +147,18 @@ class PricingStage:
             await refusals.delivered()
             if self._memories.get(chunk.partition) is not memory:
                 return  # closed meanwhile: whoever owns the partition now prices the chunk
-        group = self._outbox.group()
         nonce = secrets.token_hex(8)
         for value, first, last in _records(priced.rows, chunk.first, chunk.last):
+            if memory.sending is not None:
+                await memory.sending.delivered()
+                if self._memories.get(chunk.partition) is not memory:
+                    return
             headers = coverage_headers(first, last, Trace(memory.seen.newest_day, nonce), clock)
+            memory.sending = group = self._outbox.group()
             group.send(self._topics.priced, value, partition=chunk.partition, headers=headers)
         memory.fence = chunk.last
         memory.clock = clock.closing(self._grace)
-        memory.on_the_way.append(_Sent(chunk.last, nonce, group))
-        if len(memory.on_the_way) > _MAX_CHUNKS_ON_THE_WAY:
-            await memory.on_the_way[0].group.delivered()
+        memory.unflushed = _Sent(chunk.last, nonce, group)
         if memory.seen.is_full and memory.writing is not None:
             await asyncio.wait([memory.writing])
 
@@ -157,11 +166,11 @@ class PricingStage:
         """Wait for what is on its way; only then may its ids go to the disk, which is not waited for."""
         offsets = {}
         for partition, memory in list(self._memories.items()):
-            chunks, memory.on_the_way = memory.on_the_way, []
-            for sent in chunks:
+            sent, memory.unflushed = memory.unflushed, None
+            if sent is not None:
                 await sent.group.delivered()
                 offsets[partition] = sent.last + 1
-            self._write(memory, chunks[-1] if chunks else None)
+            self._write(memory, sent)
         return offsets
 
     drain = flush
