@@ -31,10 +31,10 @@ from tokentide.console.settings import ConsoleSettings
 from tokentide.console.supervisor import Supervisor
 from tokentide.console.topics import ensure_topics
 from tokentide.schemas import KafkaSettings, Period, changelog_name, period_start
-from tokentide.streams.budgets import POSITION_KEY
 from tokentide.streams.day import Fence, day_record, fence_record
 from tokentide.streams.entity import Entity, Partial
 from tokentide.streams.partition import entity_key, entity_partition
+from tokentide.streams.progress import POSITION_KEY, Progress
 
 DAY = period_start(Period.DAY, int(time.time()))
 StateRecord = tuple[int, bytes, bytes]
@@ -79,10 +79,10 @@ def budget_records(entities: int, partitions: int) -> Iterator[StateRecord]:
         entity = Entity()
         for period in (Period.DAY, Period.MONTH):
             partial = Partial(0, 123_456_789_012, 25_000, 0)
-            entity.put((period, period_start(period, DAY)), number % partitions, partial)
+            entity.put((period, period_start(period, DAY)), (number % partitions, ""), partial)
         yield entity_partition(key, partitions), key.encode(), entity.record()
     for partition in range(partitions):
-        yield partition, POSITION_KEY, b"0"
+        yield partition, POSITION_KEY, Progress(partitions, position=0).record()
 
 
 def write_state(settings: ConsoleSettings, entities: int, hours: int) -> int:

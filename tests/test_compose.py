@@ -1,10 +1,13 @@
 """docker-compose.yml and Dockerfile: valid, pinned, reachable from this host only, and true to the code."""
 
+import contextlib
 import json
+import os
 import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -115,8 +118,42 @@ def test_workers_wait_for_topics_and_tables_and_can_be_scaled(name: str) -> None
     service = SERVICES[name]
 
     assert service["depends_on"]["init"] == {"condition": "service_completed_successfully"}
-    assert f"{name}-$${{HOSTNAME}}" in service["command"][0]
+    assert f'TOKENTIDE_WORKER="{name}-$$' in service["command"][0]
     assert not service.keys() & {"container_name", "hostname", "ports"}
+
+
+@pytest.mark.skipif(shutil.which("flock") is None, reason="`flock` is in the image, and not on this machine")
+def test_replicas_of_the_meter_share_a_volume_under_names_that_outlast_their_containers(
+    tmp_path: Path,
+) -> None:
+    (volume,) = SERVICES["meter"]["volumes"]
+    (program,) = SERVICES["meter"]["command"]
+    (tmp_path / "tokentide").write_text('#!/bin/sh\necho "$TOKENTIDE_WORKER $*"\nexec sleep 60\n')
+    (tmp_path / "tokentide").chmod(0o755)
+
+    @contextlib.contextmanager
+    def replica() -> Iterator[str]:
+        with subprocess.Popen(
+            [*SERVICES["meter"]["entrypoint"], program.replace("$$", "$")],
+            cwd=tmp_path,
+            env={**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"},
+            stdout=subprocess.PIPE,
+            text=True,
+        ) as process:
+            assert process.stdout is not None
+            yield process.stdout.readline()
+            process.kill()
+
+    with replica() as first, replica() as second:
+        with replica() as third:
+            pass
+        with replica() as successor:
+            pass
+
+    (work_dir,) = re.findall(r"TOKENTIDE_WORK_DIR=(\S+)", DOCKERFILE)
+    assert volume.partition(":")[2] == work_dir
+    assert f"\nWORKDIR {work_dir}\nENTRYPOINT" in DOCKERFILE
+    assert [first, second, third, successor] == [f"meter-{number} worker meter\n" for number in (1, 2, 3, 3)]
 
 
 def test_workers_find_kafka_where_it_says_it_is() -> None:

@@ -21,12 +21,15 @@ from tokentide.console.settings import ConsoleSettings
 from tokentide.producers import ProducerSettings
 from tokentide.schemas import KafkaSettings, TopicNames, UsageEvent
 from tokentide.schemas.failures import CLICKHOUSE, KAFKA
+from tokentide.schemas.gauge import MetricsSettings
 from tokentide.sinks import BatchSettings, ClickHouseSettings, connect, migrate
+from tokentide.streams.metrics import METRICS
 from tokentide.streams.settings import MeterSettings
 
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
 EXAMPLES = sorted(ROOT.glob("examples/*.py"))
 SCRIPTS = [ROOT / "Makefile", ROOT / ".ci" / "run"]
+METRICS_DOCUMENT = (ROOT / "docs" / "metrics.md").read_text()
 CONFIGURATION = (ROOT / "docs" / "configuration.md").read_text()
 
 
@@ -90,6 +93,7 @@ def defaults() -> dict[str, object]:
         ("TOKENTIDE_PRODUCER_", ProducerSettings),
         ("TOKENTIDE_CLICKHOUSE_", ClickHouseSettings),
         ("TOKENTIDE_SINK_BATCH_", BatchSettings),
+        ("TOKENTIDE_METRICS_", MetricsSettings),
     ]
     found = {
         prefix + field.name.upper(): field.default
@@ -143,6 +147,14 @@ def test_every_error_code_is_in_the_document_with_what_is_done_about_it(failures
     )
 
     assert f"\n{table}\n\n" in (ROOT / "docs" / "troubleshooting.md").read_text(), f"paste this:\n{table}"
+
+
+def test_every_metric_is_in_the_document_with_its_help_text() -> None:
+    documented = dict(
+        re.findall(r"^\| `(tokentide_\w+)` \| [^|]* \| ([^|]*) \|", METRICS_DOCUMENT, re.MULTILINE)
+    )
+
+    assert documented == METRICS
 
 
 def test_every_make_target_that_is_shown_exists() -> None:

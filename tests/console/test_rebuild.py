@@ -249,7 +249,7 @@ def test_a_rebuild_that_was_cut_off_is_done_again(settings: ConsoleSettings, los
     assert contents(spend_state(lost)) == contents(stage_state(settings, 7))
 
 
-def update(version: int, usd: int, source: int = 0) -> bytes:
+def update(version: int, usd: int, source: int = 0, adjustment: str = "") -> bytes:
     """A record of usage.spend about the team red: its day and month."""
     second = int(NOON.timestamp())
     totals = [
@@ -265,7 +265,14 @@ def update(version: int, usd: int, source: int = 0) -> bytes:
         for period in ("hour", "day", "month")
     ]
     return json.dumps(
-        {"scope": "team", "scope_id": "red", "source_partition": source, "version": version, "totals": totals}
+        {
+            "scope": "team",
+            "scope_id": "red",
+            "source_partition": source,
+            "version": version,
+            "adjustment": adjustment,
+            "totals": totals,
+        }
     ).encode()
 
 
@@ -291,7 +298,7 @@ def raised(state: BudgetState) -> Sequence[Alert]:
 def test_rebuilt_budgets_repeat_no_alert_and_miss_none_that_was_due(lost: ConsoleSettings) -> None:
     # The meter got to the second record, the sink to the end: but for one alert.
     updates = [update(1, 4), update(9, 1, source=1), update(2, 8), update(3, 9)]
-    before = BudgetState(index())
+    before = BudgetState(index(), 4)
     before.apply(updates[0], 0)
     (first,) = raised(before)
     before.apply(updates[1], 1)
@@ -307,10 +314,11 @@ def test_rebuilt_budgets_repeat_no_alert_and_miss_none_that_was_due(lost: Consol
     rebuilt = run_rebuild(lost)
 
     assert rebuilt == [Rebuilt("budgets", RED, 1, 2, 0)]
-    state = BudgetState(index())
+    state = BudgetState(index(), 4)
     for record in changelog(lost, "budgets", RED):
         assert record.key is not None
         state.load(record.key, record.value)
+    state.loaded()
     assert (state.position, len(state)) == (2, 1)
     for offset in (2, 3):
         state.apply(updates[offset], offset)
@@ -319,6 +327,30 @@ def test_rebuilt_budgets_repeat_no_alert_and_miss_none_that_was_due(lost: Consol
     assert [alert.threshold_pct for alert in changes.alerts] == [75, 100]
     assert [limit.used for limits in changes.limits for limit in limits.limits] == [Decimal(10)]
     assert [limits.version for limits in changes.limits] == [4]
+
+
+def test_rebuilt_budgets_hold_each_adjustment_and_no_watermark(lost: ConsoleSettings) -> None:
+    watermark = b'{"source_partition":0,"complete_up_to":1790000000000}'
+    updates = [update(1, 4), update(5, 3, adjustment="late/5"), update(9, -2, adjustment="audit"), watermark]
+    publish(lost, lost.topics.spend, RED, *((value, None) for value in updates))
+    land(lost, SPEND, *enumerate(updates), partition=RED)
+    commit(lost, lost.meter_id, lost.topics.spend, 4, RED)
+    commit(lost, lost.sink_id, lost.topics.spend, 4, RED)
+
+    assert run_rebuild(lost) == [Rebuilt("budgets", RED, 1, 4, 0)]
+
+    state = BudgetState(index(), 4)
+    for record in changelog(lost, "budgets", RED):
+        assert record.key is not None
+        state.load(record.key, record.value)
+    state.loaded()
+    assert (state.position, state.complete_up_to, len(state)) == (4, None, 1)
+    # The same again, as it may be published: no news, and no part counts twice.
+    for offset, value in enumerate(updates, 4):
+        state.apply(value, offset)
+    changes = state.take_changes(NOON)
+    assert changes is not None
+    assert [alert.used for alert in changes.alerts] == [Decimal(5), Decimal(5)]
 
 
 @pytest.mark.parametrize("table", ["spend", "budgets"])

@@ -207,3 +207,16 @@ def test_what_cannot_be_is_refused_before_anything_starts(tmp_path: Path) -> Non
 )
 def test_data_lie_where_the_platform_keeps_them(environment: dict[str, str], end: str) -> None:
     assert str(default_data_dir(environment)).endswith(end)
+
+
+def test_every_worker_gets_a_metrics_port_of_its_own_and_none_when_it_is_off(tmp_path: Path) -> None:
+    on = Stack(tmp_path, meters=2, sinks=1, variables={"TOKENTIDE_METRICS_PORT": "9464"})
+
+    assert on.metrics_urls == {
+        "meter-1": "http://127.0.0.1:9464/metrics",
+        "meter-2": "http://127.0.0.1:9465/metrics",
+        "sink-1": "http://127.0.0.1:9466/metrics",
+    }
+    assert Stack(tmp_path, meters=2, variables={}).metrics_urls == {}
+    with pytest.raises(SettingsError, match="TOKENTIDE_METRICS_PORT='many' is not a whole number"):
+        Stack(tmp_path, variables={"TOKENTIDE_METRICS_PORT": "many"})

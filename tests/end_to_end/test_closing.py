@@ -107,7 +107,7 @@ def test_late_events_beyond_every_grace_count_once_and_the_state_stays_small(
         ).result_rows
         assert {row[:3]: row[3:] for row in map(tuple, rows)} == sums(of_all)
         marked = client.query("SELECT event_id, late FROM usage").result_rows
-        assert dict(marked) == {
+        assert {row[0]: row[1] for row in marked} == {
             event["event_id"]: (2 if event in late[:USERS] else 1) if event in late[: 2 * USERS] else 0
             for event in of_all
         }

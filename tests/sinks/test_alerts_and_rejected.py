@@ -41,6 +41,7 @@ CROSSED = Alert(
     limit=Decimal("100.000000000001"),
     used=Decimal("90.123456789012"),
     message='team "ü" has used 90 %',
+    complete_up_to=DAY.replace(microsecond=7000),
 )
 UNPRICED = Alert(
     alert_id=alert_id(AlertKind.UNPRICED_MODEL, "openai/gpt-9", int(DAY.timestamp()), None),

@@ -179,3 +179,49 @@ def test_rejections_of_before_rows_were_rejected_stay_and_their_file_may_be_appl
     assert select(empty, "SELECT source_topic, source_offset, source_row FROM rejected") == [
         ("usage.events", 7, 0)
     ]
+
+
+def test_totals_of_before_adjustments_stay_and_their_file_may_be_applied_again(
+    empty: ClickHouseSettings, folder: Path
+) -> None:
+    newest = folder / "0007_watermarks_and_adjustments.sql"
+    statements = newest.read_text()
+    newest.unlink()
+    migrate(empty, folder)
+    client = connect(empty)
+    # Two parts, and an old version of a partial in one of them.
+    for version, step in ((5, 1), (4, 2)):
+        client.command(
+            "INSERT INTO spend_totals (scope, scope_id, period, period_start, source_partition, version, requests, "
+            "input_tokens, output_tokens, cost_usd, unpriced_requests) "
+            f"SELECT 'user', concat('user-', toString(number)), 'day', toDateTime(1793145600, 'UTC'), number % 4, "
+            f"{version}, number, number * 3, 9223372036854775807, toDecimal128('0.000000000001', 12) * number, 1 "
+            f"FROM numbers(0, 5000, {step})"
+        )
+    client.command("INSERT INTO usage_events (event_id, timestamp) VALUES ('e', '2026-10-28 00:00:00')")
+    client.command("INSERT INTO alert_events (alert_id) VALUES ('a')")
+    client.close()
+    columns = (
+        "user_id, period, period_start, requests, input_tokens, output_tokens, cost_usd, unpriced_requests"
+    )
+    totals = f"SELECT {columns} FROM spend_by_user ORDER BY user_id"
+    before = select(empty, totals)
+
+    migrate(empty)
+    # As when two workers apply it, or one that died before it could note that it did.
+    (folder / newest.name).write_text(statements)
+    (folder / "0099_once_more.sql").write_text(statements)
+    migrate(empty, folder)
+
+    assert len(before) == 5000
+    assert select(empty, totals) == before
+    client = connect(empty)
+    client.command(
+        "INSERT INTO spend_totals (scope, scope_id, period, period_start, source_partition, adjustment, version, "
+        "requests) VALUES ('user', 'user-4', 'day', 1793145600, 0, 'audit', 1, -3)"
+    )
+    client.command("OPTIMIZE TABLE spend_totals FINAL")
+    client.close()
+    assert select(empty, "SELECT requests FROM spend_by_user WHERE user_id = 'user-4'") == [(1,)]
+    assert select(empty, "SELECT event_id, late FROM usage") == [("e", 0)]
+    assert select(empty, "SELECT alert_id, complete_up_to FROM alerts") == [("a", None)]

@@ -159,6 +159,25 @@ def test_a_batch_that_is_not_due_waits_but_draining_takes_it(settings: ClickHous
         asyncio.run(work(sink))
 
 
+def test_gauges_tell_the_rows_that_wait_and_those_that_are_stored(settings: ClickHouseSettings) -> None:
+    def numbers(sink: Sink[Any]) -> dict[str, float]:
+        return {name.removeprefix("tokentide_rows_"): value for name, _, value in sink.gauges()}
+
+    async def work(sink: Sink[Any]) -> None:
+        await sink.open(0)
+        await sink.take(chunk(0, range(3)))
+
+        assert numbers(sink) == {"gathered": 3, "on_the_way": 0, "stored_total": 0, "refused_total": 0}
+        draining = asyncio.create_task(sink.drain())
+        await asyncio.sleep(0)
+        assert numbers(sink) == {"gathered": 0, "on_the_way": 3, "stored_total": 0, "refused_total": 0}
+        await draining
+        assert numbers(sink) == {"gathered": 0, "on_the_way": 0, "stored_total": 3, "refused_total": 0}
+
+    with sinking(settings, BY_TEN) as sink:
+        asyncio.run(work(sink))
+
+
 def test_draining_waits_for_the_batch_on_its_way_and_takes_what_came_after_it(
     settings: ClickHouseSettings,
 ) -> None:

@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -24,6 +24,7 @@ from tokentide.sinks import SPEND, Batcher, ClickHouseSettings, ClickHouseWriter
 
 NOON = int(datetime(2026, 8, 31, 12, tzinfo=UTC).timestamp())
 NUMBERS = itertools.count()
+TO_THE_SECOND = datetime(2026, 8, 31, 12, 0, 7, tzinfo=UTC)
 COLUMNS = "requests, input_tokens, output_tokens, total_tokens, cost_usd, unpriced_requests"
 
 
@@ -51,11 +52,17 @@ def update(scope: Scope, scope_id: str, partition: int, version: int, *totals: S
     )
 
 
-def land(settings: ClickHouseSettings, *records: tuple[int, bytes]) -> None:
+def watermark(source: int, moment: datetime) -> bytes:
+    """The other kind of record of `usage.spend`."""
+    milliseconds = int(moment.timestamp() * 1000)
+    return SpendUpdate(source_partition=source, complete_up_to=milliseconds).model_dump_json().encode()
+
+
+def land(settings: ClickHouseSettings, *records: tuple[int, bytes], partition: int = 0) -> None:
     """Insert the records (offset, value) as one batch."""
     batcher = Batcher(SPEND, "usage.spend")
     for offset, value in records:
-        batcher.add(0, offset, value)
+        batcher.add(partition, offset, value)
     batch = batcher.take()
     assert batch is not None
     ClickHouseWriter(settings).insert(batch.table, batch.rows(), batch.token)
@@ -212,10 +219,11 @@ def test_a_total_is_found_by_period_without_reading_the_others(settings: ClickHo
         b"",
         b"{}",
         update(Scope.USER, "ann", 0, 1, total(1)).replace(b'"user"', b'"galaxy"'),
-        update(Scope.USER, "ann", 0, 1, total(1)).replace(b'"requests":1', b'"requests":-1'),
+        update(Scope.USER, "ann", 0, 1, total(1)).replace(b'"user"', b"null"),
+        b'{"source_partition":1}',
         update(Scope.USER, "ann", 0, 1, total(1).model_copy(update={"cost_pico_usd": 10**38})),
     ],
-    ids=["empty", "no fields", "unknown scope", "negative count", "39 digits of money"],
+    ids=["empty", "no fields", "unknown scope", "no scope", "no moment", "39 digits of money"],
 )
 def test_a_record_that_is_no_update_is_named_by_its_place(value: bytes) -> None:
     batcher = Batcher(SPEND, "usage.spend")
@@ -241,3 +249,87 @@ def test_the_fast_decoder_reads_what_the_model_writes(settings: ClickHouseSettin
 
     rows = select(settings, "SELECT scope, scope_id, source_partition, version, cost_usd FROM spend_totals")
     assert rows == [("model", 'openai/gpt "5" ü', 7, 2**40, Decimal(12345 * 1_000_000_007).scaleb(-12))]
+
+
+def test_adjustments_are_added_to_what_was_counted_and_each_once(settings: ClickHouseSettings) -> None:
+    counted = update(Scope.USER, "ann", 0, 900, total(100))
+    negative = SpendTotal(
+        period=Period.DAY,
+        period_start=period_start(Period.DAY, NOON),
+        requests=-2,
+        input_tokens=-200,
+        output_tokens=-20,
+        cost_pico_usd=-2 * 1_000_000_007,
+        unpriced_requests=-1,
+    )
+    late = [
+        SpendUpdate.model_validate_json(
+            update(Scope.USER, "ann", 0, number, total(7)), strict=False
+        ).model_copy(update={"adjustment": f"late/{number}"})
+        for number in (3, 4)
+    ]
+    audit = SpendUpdate(
+        scope=Scope.USER,
+        scope_id="ann",
+        source_partition=0,
+        version=1,
+        adjustment="audit",
+        totals=(negative,),
+    )
+    land(settings, (0, counted), *enumerate((each.model_dump_json().encode() for each in late), 1))
+    land(settings, (3, audit.model_dump_json().encode()), (4, late[0].model_dump_json().encode()))
+
+    rows = select(settings, f"SELECT {COLUMNS} FROM spend_by_user")
+
+    requests, inputs, outputs, tokens, cost, unpriced = rows[0]
+    assert len(rows) == 1
+    assert (requests, inputs, outputs, tokens) == (112, 11_200, 1_120, 12_320)
+    assert (cost, unpriced) == (usd_from_pico(112 * 1_000_000_007), 33 + 2 + 2 - 1)
+
+
+def test_totals_are_complete_up_to_the_slowest_source(settings: ClickHouseSettings) -> None:
+    land(settings, (0, update(Scope.USER, "ann", 0, 1, total(1))))
+    assert select(settings, "SELECT complete_up_to FROM spend_by_user") == [(None,)]
+
+    land(settings, (1, watermark(0, TO_THE_SECOND)), (2, watermark(1, TO_THE_SECOND + timedelta(hours=1))))
+    land(settings, (0, watermark(0, TO_THE_SECOND + timedelta(hours=2))), partition=1)
+    # An old one that comes again.
+    land(settings, (3, watermark(1, TO_THE_SECOND)))
+
+    rows = select(settings, "SELECT * FROM watermarks ORDER BY ALL")
+    assert rows == [
+        (0, 0, TO_THE_SECOND),
+        (0, 1, TO_THE_SECOND + timedelta(hours=1)),
+        (1, 0, TO_THE_SECOND + timedelta(hours=2)),
+    ]
+    assert select(settings, "SELECT user_id, requests, complete_up_to FROM spend_by_user") == [
+        ("ann", 1, TO_THE_SECOND)
+    ]
+    for _, view, _ in VIEWS[1:]:
+        assert select(settings, f"SELECT * FROM {view}") == []
+
+
+def test_a_view_reads_the_watermarks_of_its_own_database(settings: ClickHouseSettings) -> None:
+    land(settings, (0, update(Scope.USER, "ann", 0, 1, total(1))), (1, watermark(0, TO_THE_SECOND)))
+    client = connect(settings, database="")
+    try:
+        name = settings.database
+        assert client.query(f"SELECT complete_up_to FROM {name}.spend_by_user").result_rows == [
+            (TO_THE_SECOND,)
+        ]
+    finally:
+        client.close()
+
+
+def test_a_watermark_that_is_refused_is_one_row_that_can_be_retried(settings: ClickHouseSettings) -> None:
+    batcher = Batcher(SPEND, "usage.spend")
+    batcher.add(3, 7, update(Scope.USER, "ann", 0, 1, total(1), total(2, Period.HOUR)))
+    batcher.add(3, 8, watermark(1, TO_THE_SECOND))
+    batch = batcher.take()
+    assert batch is not None
+
+    refused = batch.dead_letter(2, "no room")
+
+    assert (refused.offset, refused.row) == (8, 0)
+    land(settings, (8, refused.value or b""), partition=3)
+    assert select(settings, "SELECT * FROM watermarks") == [(3, 1, TO_THE_SECOND)]

@@ -110,6 +110,7 @@ FULL = PricedUsage(
     price_version="0.2.1",
     priced_model="openai/gpt-5",
     priced_at=MORNING + timedelta(seconds=1),
+    late=2,
 )
 """Every field has a value of its own."""
 

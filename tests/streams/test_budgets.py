@@ -26,6 +26,7 @@ from tokentide.schemas.chunk import Record
 from tokentide.streams.budget_index import BudgetIndex
 from tokentide.streams.budgets import BudgetState
 
+SOURCES = 3
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 DAY = int(datetime(2026, 11, 24, tzinfo=UTC).timestamp())
 MONTH = int(datetime(2026, 11, 1, tzinfo=UTC).timestamp())
@@ -84,7 +85,7 @@ def update(
 
 
 def state_after(index: BudgetIndex, *updates: bytes) -> BudgetState:
-    state = BudgetState(index)
+    state = BudgetState(index, SOURCES)
     for offset, value in enumerate(updates):
         state.apply(value, offset)
     return state
@@ -212,7 +213,7 @@ def test_limits_say_what_is_left_and_until_when() -> None:
 
 
 def test_a_budget_without_usage_has_its_whole_limit_left() -> None:
-    state = BudgetState(index_of(budget()))
+    state = BudgetState(index_of(budget()), SOURCES)
     state.review("team:red")
 
     changes = state.take_changes(NOW)
@@ -251,7 +252,7 @@ def test_a_record_that_is_no_budget_leaves_the_old_one_in_force(caplog: pytest.L
 @pytest.mark.parametrize("value", [b"{}", b"[]", b'{"scope": "planet"}'])
 def test_a_spend_record_that_no_meter_writes_stops_the_stage(value: bytes) -> None:
     with pytest.raises(DataLossError, match="no meter of this version writes"):
-        BudgetState(index_of()).apply(value, 0)
+        BudgetState(index_of(), SOURCES).apply(value, 0)
 
 
 class Stage:
@@ -264,10 +265,10 @@ class Stage:
         self.alerts: list[Alert] = []
         self.limits: dict[str, Limits] = {}
         self.changelog: list[tuple[bytes, bytes]] = []
-        self.state = BudgetState(index)
+        self.state = BudgetState(index, SOURCES)
 
     def recover(self) -> None:
-        self.state = BudgetState(self.index)
+        self.state = BudgetState(self.index, SOURCES)
         for key, value in self.chance.sample(self.changelog, len(self.changelog)):
             self.state.load(key, value)
         for entity in self.index.entities():

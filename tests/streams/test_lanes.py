@@ -7,6 +7,7 @@ import pytest
 
 from tokentide.schemas import DataLossError, KafkaSettings, ServiceUnavailableError
 from tokentide.schemas.chunk import Chunk, Record
+from tokentide.schemas.gauge import Gauge
 from tokentide.streams.lanes import Lanes
 from tokentide.streams.log import Log
 
@@ -168,3 +169,58 @@ def test_a_chunk_that_waited_for_a_recovery_that_was_cut_off_is_left_alone(
         return stage.got
 
     assert asyncio.run(scenario()) == []
+
+
+def test_gauges_tell_where_each_partition_stands_and_how_long_flushes_take(
+    kafka: KafkaSettings, topic: str
+) -> None:
+    moments = iter(range(100))
+
+    async def scenario() -> tuple[list[Gauge], list[Gauge]]:
+        stage = Memory(topic, position=3)
+        lanes = Lanes(stage, Log(kafka), 5.0, lambda error: None, clock=lambda: float(next(moments)))
+        lanes.assign({0, 1}, 1)
+        recovering = list(lanes.gauges(lambda partition: None))
+        await lanes.opened()
+        await lanes.take(chunk(topic, 3, 4), 1)
+        await lanes.flush()
+        await lanes.flush()
+        return recovering, list(lanes.gauges({0: 9}.get))
+
+    recovering, flushed = asyncio.run(scenario())
+    lane = {"topic": topic, "partition": "0"}
+    assert Gauge("tokentide_partitions_recovering", {"topic": topic}, 2) in recovering
+    assert not any("partition" in gauge.labels for gauge in recovering)
+    assert [gauge for gauge in flushed if gauge.labels == lane] == [
+        Gauge("tokentide_position", lane, 5),
+        Gauge("tokentide_committable", lane, 5),
+        Gauge("tokentide_end_offset", lane, 9),
+        Gauge("tokentide_consumer_lag", lane, 4),
+    ]
+    assert {name: value for name, labels, value in flushed if labels == {"topic": topic}} == {
+        "tokentide_partitions": 2,
+        "tokentide_partitions_recovering": 0,
+        "tokentide_records_taken_total": 2,
+        "tokentide_flushes_total": 1,
+        "tokentide_flush_seconds_total": 1,
+        "tokentide_flush_running_seconds": 0,
+    }
+
+
+def test_a_flush_that_does_not_end_shows_how_long_it_runs(kafka: KafkaSettings, topic: str) -> None:
+    class Stuck(Memory):
+        async def flush(self) -> Mapping[int, int]:
+            await asyncio.sleep(3600)
+            return {}
+
+    moments = iter((10.0, 52.0))
+
+    async def scenario() -> list[Gauge]:
+        lanes = Lanes(Stuck(topic), Log(kafka), 5.0, lambda error: None, clock=lambda: next(moments))
+        flush = asyncio.create_task(lanes.flush())
+        await asyncio.sleep(0)
+        gauges = list(lanes.gauges(lambda partition: None))
+        flush.cancel()
+        return gauges
+
+    assert Gauge("tokentide_flush_running_seconds", {"topic": topic}, 42.0) in asyncio.run(scenario())

@@ -23,10 +23,10 @@ from tokentide.console.broker import QUIET, reach
 from tokentide.console.remembered import StateRecord, remembered_days, remembered_entities
 from tokentide.console.settings import ConsoleSettings
 from tokentide.schemas import Alert, ServiceUnavailableError, SettingsError, changelog_name
-from tokentide.streams.budgets import POSITION_KEY
 from tokentide.streams.coverage import coverage
 from tokentide.streams.day import FENCE_KEY, Fence, fence_record
 from tokentide.streams.log import Log
+from tokentide.streams.progress import POSITION_KEY, Progress
 
 __all__ = ["Rebuilt", "run_rebuild"]
 
@@ -130,7 +130,11 @@ class _Rebuild:
         else:
             alerts = self._newer_alerts(positions)
             records = remembered_entities(self._settings.clickhouse, positions, self._partitions, alerts)
-            ends = [StateRecord(p, POSITION_KEY, b"%d" % position) for p, position in positions.items()]
+            # Watermarks come again within a second of reading; until then nothing is closed.
+            ends = [
+                StateRecord(partition, POSITION_KEY, Progress(self._partitions, position).record())
+                for partition, position in positions.items()
+            ]
         counts = dict.fromkeys(positions, 0)
         counted = self._counted(table, records, counts)
         if dry_run:

@@ -115,9 +115,10 @@ def remembered_entities(
         settings,
         """
         SELECT toString(scope) AS kind, scope_id, toString(period), toUnixTimestamp(period_start),
-            source_partition, version, toString(cost_usd), input_tokens + output_tokens, unpriced_requests
+            source_partition, adjustment, version, toString(cost_usd), input_tokens + output_tokens,
+            unpriced_requests
         FROM {database:Identifier}.spend_totals FINAL
-        WHERE period IN ('day', 'month') ORDER BY kind, scope_id
+        WHERE scope != '' AND period IN ('day', 'month') ORDER BY kind, scope_id
         """,
     )
     alerts = _rows(
@@ -149,9 +150,9 @@ def _entity(known: Iterable[Sequence[Any]], position: int) -> Entity:
             alert_id, start = fields
             entity.fired[alert_id] = start
         else:
-            period, start, source_partition, version, cost, tokens, unpriced = fields
+            period, start, source_partition, adjustment, version, cost, tokens, unpriced = fields
             partial = Partial(version - 1, pico_from_usd(Decimal(cost)), tokens, unpriced)
-            entity.put((Period(period), start), source_partition, partial)
+            entity.put((Period(period), start), (source_partition, adjustment), partial)
     return entity
 
 

@@ -17,7 +17,8 @@ from tokentide.console.program import Program, ProgramStatus
 from tokentide.console.settings import ConsoleSettings
 from tokentide.console.supervisor import Supervisor
 from tokentide.console.topics import ensure_topics
-from tokentide.schemas import KafkaSettings, SettingsError
+from tokentide.schemas import Environment, KafkaSettings, SettingsError
+from tokentide.schemas.gauge import MetricsSettings
 from tokentide.sinks.migration import migrate
 
 __all__ = ["Stack", "StackProcess"]
@@ -73,6 +74,9 @@ class Stack:
         self._settings = ConsoleSettings.from_env(
             self._variables, broker=broker, clickhouse_url=clickhouse_url, partitions=partitions
         )
+        environment = Environment(self._variables)
+        self._metrics = MetricsSettings.read(environment)
+        environment.check()
         self._occupancy = Occupancy(self._data_dir)
         self._supervisor = Supervisor(on_change=on_change)
 
@@ -95,6 +99,15 @@ class Stack:
     def clickhouse_url(self) -> str:
         """The address of ClickHouse."""
         return self._settings.clickhouse.url
+
+    @property
+    def metrics_urls(self) -> dict[str, str]:
+        """Where each worker serves its metrics: the first at TOKENTIDE_METRICS_PORT, each next one a port higher."""
+        first, host = self._metrics.port, self._metrics.host
+        return {
+            name: f"http://{host}:{port}/metrics"
+            for port, name in enumerate(self._workers if first else [], first)
+        }
 
     @property
     def processes(self) -> dict[str, StackProcess]:
@@ -141,11 +154,13 @@ class Stack:
 
     def start_workers(self) -> None:
         """Start the meters and sinks, and return at once; `wait_ready` waits for them."""
-        for name in self._workers:
+        for place, name in enumerate(self._workers):
             kind = name.partition("-")[0]
             work_dir = self._data_dir / name
             work_dir.mkdir(parents=True, exist_ok=True)
             worker = {"TOKENTIDE_WORKER": name, "TOKENTIDE_WORK_DIR": str(work_dir)}
+            if self._metrics.port:
+                worker["TOKENTIDE_METRICS_PORT"] = str(self._metrics.port + place)
             self._launch(name, ["worker", kind], _WORKER_STAGE, _WORKER_STOP_SECONDS, worker)
 
     def wait_ready(self, timeout_seconds: float = _WORKER_SECONDS) -> None:

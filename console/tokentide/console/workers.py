@@ -46,6 +46,7 @@ def _sink() -> int:
         work_dir=settings.work_dir,
         session_timeout_seconds=settings.session_timeout_seconds,
         flush_seconds=_SINK_FLUSH_SECONDS,
+        metrics=settings.metrics,
     )
     return Worker(worker, stages).run()
 

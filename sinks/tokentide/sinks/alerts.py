@@ -31,6 +31,7 @@ _COLUMNS: dict[str, tuple[str, pa.DataType]] = {
     "used": ("used", _USD),
     "requests": ("requests", pa.uint64()),
     "message": ("message", pa.string()),
+    "complete_up_to": ("complete_up_to", _MOMENT),
 }
 
 

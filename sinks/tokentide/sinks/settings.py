@@ -6,6 +6,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from tokentide.schemas import Environment, KafkaSettings, SettingsError, TopicNames
+from tokentide.schemas.gauge import MetricsSettings
 
 __all__ = ["BatchSettings", "ClickHouseSettings", "SinkSettings"]
 
@@ -92,6 +93,7 @@ class SinkSettings:
     """Where Faust may write; no state of worth is kept there."""
     session_timeout_seconds: float = 30.0
     """After so long without a heartbeat a worker has lost its partitions."""
+    metrics: MetricsSettings = field(default_factory=MetricsSettings)
 
     @classmethod
     def from_env(cls, variables: Mapping[str, str] | None = None) -> "SinkSettings":
@@ -114,6 +116,7 @@ class SinkSettings:
             session_timeout_seconds=environment.number(
                 "TOKENTIDE_SESSION_TIMEOUT_SECONDS", cls.session_timeout_seconds, least=1.0
             ),
+            metrics=MetricsSettings.read(environment),
         )
         try:
             environment.check()

@@ -3,7 +3,7 @@
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Generic, TypeVar
 
@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from tokentide.schemas import DataLossError
 from tokentide.schemas.chunk import Chunk
+from tokentide.schemas.gauge import Gauge
 from tokentide.sinks.alerts import ALERTS
 from tokentide.sinks.batch import Batch, Batcher
 from tokentide.sinks.bisection import store_in_parts
@@ -77,6 +78,7 @@ class Sink(Generic[T]):
         # The offsets that the batch on its way will make durable.
         self._awaited: dict[int, int] = {}
         self._durable: dict[int, int] = {}
+        self._rows_on_the_way = self._rows_stored = self._rows_refused = 0
         self._stop = threading.Event()
         # A thread of its own: a long retry must not use up the loop's, and it keeps one client.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"insert-{landing.table}")
@@ -138,6 +140,14 @@ class Sink(Generic[T]):
         await self._insert()
         return dict(self._durable)
 
+    def gauges(self) -> Iterator[Gauge]:
+        """Yield how many rows wait, and how many were stored or refused."""
+        topic = {"topic": self.topic}
+        yield Gauge("tokentide_rows_gathered", topic, len(self._batcher))
+        yield Gauge("tokentide_rows_on_the_way", topic, self._rows_on_the_way)
+        yield Gauge("tokentide_rows_stored_total", topic, self._rows_stored)
+        yield Gauge("tokentide_rows_refused_total", topic, self._rows_refused)
+
     def stop(self) -> None:
         """Let an insert that is tried again give up."""
         self._stop.set()
@@ -146,35 +156,42 @@ class Sink(Generic[T]):
     async def _insert(self) -> None:
         """Begin an insert of what is gathered, unless one is on its way; wait for its end."""
         if self._insertion is None:
+            rows = len(self._batcher)
             batch = self._batcher.take()
             if batch is None:
                 return
             self._awaited = {partition: last + 1 for partition, (_, last) in batch.ranges.items()}
+            self._rows_on_the_way = rows
             self._insertion = asyncio.create_task(self._store(batch))
             self._room.set()
         # Shielded: cancelled with us, the same rows would be sent again while the thread still sends them.
         await asyncio.shield(self._insertion)
 
     async def _store(self, batch: Batch[T]) -> None:
-        await asyncio.get_running_loop().run_in_executor(self._thread, self._send, batch)
+        refused = await asyncio.get_running_loop().run_in_executor(self._thread, self._send, batch)
+        self._rows_stored += self._rows_on_the_way - refused
+        self._rows_refused += refused
+        self._rows_on_the_way = 0
         self._durable.update(self._awaited)
         self._awaited = {}
         self._insertion = None
 
-    def _send(self, batch: Batch[T]) -> None:
+    def _send(self, batch: Batch[T]) -> int:
+        """Insert the batch; return how many of its rows were refused."""
         rows = batch.rows()
         if not rows.num_rows:
-            return
+            return 0
 
         def insert(part: pa.Table, token: str) -> None:
             self._writer.insert_with_retry(batch.table, part, token, self._stop)
 
         if self._refuse is None:
             insert(rows, batch.token)
-            return
+            return 0
         refused = store_in_parts(insert, rows, batch.token)
         if refused:
             self._refuse([batch.dead_letter(index, reason) for index, reason in refused])
+        return len(refused)
 
 
 def sink_stages(

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from decimal import Decimal
+from typing import NamedTuple
 
 from tokentide.schemas import (
     Alert,
@@ -21,13 +22,20 @@ from tokentide.schemas import (
 )
 from tokentide.streams.entity import Cell, Entity
 
-__all__ = ["budget_alerts", "budget_limits", "cells_to_review", "unpriced_alerts"]
+__all__ = ["AsOf", "budget_alerts", "budget_limits", "cells_to_review", "unpriced_alerts"]
 
 _EXCEEDED_PCT = 100
 _WARNING_PCT = 90
 
 
-def budget_alerts(budget: Budget, entity: Entity, cells: Iterable[Cell], now: datetime) -> Iterator[Alert]:
+class AsOf(NamedTuple):
+    """When an alert is raised, and up to when the totals that it rests on are complete; None for not known."""
+
+    now: datetime
+    complete_up_to: datetime | None
+
+
+def budget_alerts(budget: Budget, entity: Entity, cells: Iterable[Cell], as_of: AsOf) -> Iterator[Alert]:
     """Yield an alert for every threshold of the budget that a cell has reached and that was not raised before."""
     limit = budget.limit_units()
     for cell in cells:
@@ -39,11 +47,11 @@ def budget_alerts(budget: Budget, entity: Entity, cells: Iterable[Cell], now: da
             kind = AlertKind.BUDGET_EXCEEDED if percent >= _EXCEEDED_PCT else AlertKind.THRESHOLD
             name = alert_id(kind, f"{budget.budget_id}@{budget.revision}", start, percent)
             if used * 100 >= limit * percent and name not in entity.fired:
-                yield _budget_alert(budget, name, kind, percent, start, used, now)
+                yield _budget_alert(budget, name, kind, percent, start, used, as_of)
 
 
 def unpriced_alerts(
-    scope: Scope, scope_id: str, entity: Entity, cells: Iterable[Cell], now: datetime
+    scope: Scope, scope_id: str, entity: Entity, cells: Iterable[Cell], as_of: AsOf
 ) -> Iterator[Alert]:
     """Yield an alert for every day on which a model was used without a price, unless it was raised before."""
     if scope is not Scope.MODEL:
@@ -52,10 +60,11 @@ def unpriced_alerts(
         period, start = cell
         requests = entity.used(cell).unpriced_requests
         name = alert_id(AlertKind.UNPRICED_MODEL, scope_id, start, None)
-        if period is Period.DAY and requests and name not in entity.fired:
+        if period is Period.DAY and requests > 0 and name not in entity.fired:
             yield Alert(
                 alert_id=name,
-                timestamp=now,
+                timestamp=as_of.now,
+                complete_up_to=as_of.complete_up_to,
                 kind=AlertKind.UNPRICED_MODEL,
                 level=AlertLevel.WARNING,
                 scope=scope,
@@ -107,7 +116,7 @@ def _limit(budget: Budget, entity: Entity, cell: Cell) -> BudgetLimit:
 
 
 def _budget_alert(
-    budget: Budget, name: str, kind: AlertKind, percent: int, start: int, used: int, now: datetime
+    budget: Budget, name: str, kind: AlertKind, percent: int, start: int, used: int, as_of: AsOf
 ) -> Alert:
     limit, unit = budget.limit_units(), budget.unit
     level = AlertLevel.INFO
@@ -115,7 +124,8 @@ def _budget_alert(
         level = AlertLevel.CRITICAL if percent >= _EXCEEDED_PCT else AlertLevel.WARNING
     return Alert(
         alert_id=name,
-        timestamp=now,
+        timestamp=as_of.now,
+        complete_up_to=as_of.complete_up_to,
         kind=kind,
         level=level,
         scope=budget.scope,

@@ -5,15 +5,20 @@ from typing import NamedTuple
 import msgspec
 
 from tokentide.schemas import Period, Unit
+from tokentide.streams.horizon import Horizon
 
-__all__ = ["Cell", "Entity", "Partial", "Used"]
+__all__ = ["Cell", "Entity", "Partial", "Source", "Used"]
 
 Cell = tuple[Period, int]
 """A day or a month, with its start in Unix seconds."""
 
 
+Source = tuple[int, str]
+"""What a partial is of: a source partition, and the adjustment, which is empty for what it counted itself."""
+
+
 class Partial(NamedTuple):
-    """What one source partition adds to a cell; the one with the highest version is true."""
+    """What one source adds to a cell; the one with the highest version is true. Adjustments may be negative."""
 
     version: int
     cost_pico_usd: int
@@ -33,11 +38,24 @@ class Used(NamedTuple):
         return self.cost_pico_usd if unit is Unit.USD else self.tokens
 
 
+class _Row(msgspec.Struct, array_like=True):
+    """A partial; an older meter wrote no adjustment."""
+
+    period: Period
+    start: int
+    source_partition: int
+    version: int
+    cost_pico_usd: str
+    tokens: int
+    unpriced_requests: int
+    adjustment: str = ""
+
+
 class _Record(msgspec.Struct):
-    """What the changelog holds of an entity: rows of period, start, source partition and a partial's four fields."""
+    """What the changelog holds of an entity."""
 
     offset: int
-    cells: list[tuple[Period, int, int, int, str, int, int]]
+    cells: list[_Row]
     fired: dict[str, int]
 
 
@@ -51,23 +69,30 @@ class Entity:
     __slots__ = ("cells", "fired", "offset")
 
     def __init__(self) -> None:
-        self.cells: dict[Cell, dict[int, Partial]] = {}
+        self.cells: dict[Cell, dict[Source, Partial]] = {}
         self.fired: dict[str, int] = {}
         """Alert id to the start of its period."""
         self.offset = 0
         """The offset of `usage.spend` up to which (exclusive) it is known; it only grows."""
 
-    def put(self, cell: Cell, source_partition: int, partial: Partial) -> bool:
+    def put(self, cell: Cell, source: Source, partial: Partial) -> bool:
         """Take in a partial; return whether it is newer than what was known."""
         partials = self.cells.setdefault(cell, {})
-        known = partials.get(source_partition)
+        known = partials.get(source)
         if known is not None and partial.version <= known.version:
             return False
-        partials[source_partition] = partial
+        partials[source] = partial
         return True
 
+    def expire(self, horizon: Horizon) -> None:
+        """Forget the cells that are closed, and the alerts about them."""
+        for cell in [cell for cell in self.cells if horizon.closes(*cell)]:
+            del self.cells[cell]
+        for name in [name for name, start in self.fired.items() if horizon.closes_alert(start)]:
+            del self.fired[name]
+
     def used(self, cell: Cell) -> Used:
-        """Return the total of a cell over all source partitions."""
+        """Return the total of a cell over all sources."""
         partials = self.cells.get(cell, {}).values()
         return Used(
             sum(partial.cost_pico_usd for partial in partials),
@@ -83,16 +108,26 @@ class Entity:
     def merge(self, record: bytes) -> None:
         """Take in what `record` returned once; raises msgspec.MsgspecError or ValueError for anything else."""
         content = _decode(record)
-        for period, start, source_partition, version, cost, tokens, unpriced in content.cells:
-            self.put((period, start), source_partition, Partial(version, int(cost), tokens, unpriced))
+        for row in content.cells:
+            partial = Partial(row.version, int(row.cost_pico_usd), row.tokens, row.unpriced_requests)
+            self.put((row.period, row.start), (row.source_partition, row.adjustment), partial)
         self.fired |= content.fired
         self.offset = max(self.offset, content.offset)
 
     def record(self) -> bytes:
         """Return everything, for the changelog."""
         cells = [
-            (period, start, source_partition, version, str(cost), tokens, unpriced)
+            (
+                period,
+                start,
+                source_partition,
+                version,
+                str(cost),
+                tokens,
+                unpriced,
+                *filter(None, [adjustment]),
+            )
             for (period, start), partials in self.cells.items()
-            for source_partition, (version, cost, tokens, unpriced) in partials.items()
+            for (source_partition, adjustment), (version, cost, tokens, unpriced) in partials.items()
         ]
-        return _encode(_Record(self.offset, cells, self.fired))
+        return _encode({"offset": self.offset, "cells": cells, "fired": self.fired})

@@ -2,11 +2,13 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from tokentide.schemas import DataLossError, ServiceUnavailableError
 from tokentide.schemas.chunk import Chunk
+from tokentide.schemas.gauge import Gauge
 from tokentide.streams.log import Log
 from tokentide.streams.stage import Stage
 
@@ -31,16 +33,25 @@ class Lanes:
     """
 
     def __init__(
-        self, stage: Stage, log: Log, recovery_seconds: float, fail: Callable[[BaseException], None]
+        self,
+        stage: Stage,
+        log: Log,
+        recovery_seconds: float,
+        fail: Callable[[BaseException], None],
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.stage = stage
         self._log = log
         self._recovery_seconds = recovery_seconds
         self._fail = fail
+        self._clock = clock
         self._lanes: dict[int, _Lane] = {}
         self._flushing = asyncio.Lock()
         self.committable: dict[int, int] = {}
         self.has_work = asyncio.Event()
+        self._taken = self._flushes = 0
+        self._flush_seconds = 0.0
+        self._flush_began: float | None = None
 
     def assign(self, partitions: set[int], generation: int) -> None:
         """Own these partitions only, and begin to open each of them: others may have worked on them meanwhile."""
@@ -74,21 +85,55 @@ class Lanes:
             return
         lane.position = fresh.last + 1
         await self.stage.take(fresh)
+        self._taken += len(fresh.records)
         self.has_work.set()
 
     async def flush(self, *, everything: bool = False) -> None:
         """Make durable what is due, or everything that was taken; one flush at a time."""
         async with self._flushing:
             owned = dict(self._lanes)
-            offsets = await (self.stage.drain() if everything else self.stage.flush())
-            self._note(offsets, owned)
+            began = self._flush_began = self._clock()
+            try:
+                offsets = await (self.stage.drain() if everything else self.stage.flush())
+            finally:
+                self._flush_began = None
+            if self._note(offsets, owned):
+                self._flushes += 1
+                self._flush_seconds += self._clock() - began
 
-    def _note(self, offsets: Mapping[int, int], owned: Mapping[int, _Lane]) -> None:
-        """Remember what may be committed, of partitions that are still in the same hands."""
+    def gauges(self, end_of: Callable[[int], int | None]) -> Iterator[Gauge]:
+        """Yield where each partition stands, and how flushes go; `end_of` returns the end of one's log, if known."""
+        topic = {"topic": self.stage.topic}
+        yield Gauge("tokentide_partitions", topic, len(self._lanes))
+        recovering = sum(not lane.opening.done() for lane in self._lanes.values())
+        yield Gauge("tokentide_partitions_recovering", topic, recovering)
+        yield Gauge("tokentide_records_taken_total", topic, self._taken)
+        yield Gauge("tokentide_flushes_total", topic, self._flushes)
+        yield Gauge("tokentide_flush_seconds_total", topic, self._flush_seconds)
+        running = 0.0 if self._flush_began is None else self._clock() - self._flush_began
+        yield Gauge("tokentide_flush_running_seconds", topic, running)
+        for partition, lane in self._lanes.items():
+            if not lane.opening.done():
+                continue
+            labels = {**topic, "partition": str(partition)}
+            position = lane.position or 0
+            yield Gauge("tokentide_position", labels, position)
+            if partition in self.committable:
+                yield Gauge("tokentide_committable", labels, self.committable[partition])
+            end = end_of(partition)
+            if end is not None:
+                yield Gauge("tokentide_end_offset", labels, end)
+                yield Gauge("tokentide_consumer_lag", labels, max(0, end - position))
+
+    def _note(self, offsets: Mapping[int, int], owned: Mapping[int, _Lane]) -> bool:
+        """Remember what may be committed, of partitions still in the same hands; return whether anything is new."""
+        is_new = False
         for partition, offset in offsets.items():
             lane = self._lanes.get(partition)
             if lane is not None and lane is owned.get(partition):
+                is_new |= self.committable.get(partition) != offset
                 self.committable[partition] = offset
+        return is_new
 
     async def _open(self, partition: int, generation: int) -> None:
         topic = self.stage.topic

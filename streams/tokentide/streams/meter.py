@@ -34,7 +34,8 @@ def run_meter(settings: MeterSettings) -> int:
     def committed(topic: str, partition: int) -> int | None:
         return log.committed(settings.meter_id, topic, partition)
 
-    budgets = BudgetStage(names, budget_changelog, partitions, outbox, log, committed=committed)
+    grace = Grace(settings.day_grace_days * DAY_SECONDS, settings.month_grace_days * DAY_SECONDS)
+    budgets = BudgetStage(names, budget_changelog, partitions, outbox, log, committed=committed, grace=grace)
     overrides = Overrides()
     pricing = PricingStage(
         names,
@@ -45,7 +46,7 @@ def run_meter(settings: MeterSettings) -> int:
         seen_dir=settings.work_dir / "seen" / settings.worker,
         dedupe_days=settings.dedupe_days,
         max_future_seconds=settings.max_future_seconds,
-        grace=Grace(settings.day_grace_days * DAY_SECONDS, settings.month_grace_days * DAY_SECONDS),
+        grace=grace,
     )
     spend = SpendStage(
         names,
@@ -74,6 +75,7 @@ def run_meter(settings: MeterSettings) -> int:
             recovery_seconds=settings.recovery_seconds,
             flush_seconds=settings.flush_seconds,
             chunk_records=settings.chunk_records,
+            metrics=settings.metrics,
         ),
         [pricing, spend, budgets],
         first=know_settings,

@@ -89,14 +89,24 @@ class Overrides:
 
 def _integers(price: PriceOverride) -> Override:
     read, write = price.cache_read_usd_per_mtok, price.cache_write_usd_per_mtok
-    per_input = price.input_usd_per_mtok
-    per_read = per_input if read is None else read
-    per_write = per_input if write is None else write
-    per_output = price.output_usd_per_mtok
+    usd_in = price.input_usd_per_mtok
+    per_mtok = (
+        usd_in,
+        price.output_usd_per_mtok,
+        usd_in if read is None else read,
+        usd_in if write is None else write,
+    )
+    per_input, per_output, per_read, per_write = (
+        # Exact: the schema allows six places, so a millionth of it is whole pico-USD.
+        pico_from_usd(usd) // _MTOK
+        for usd in per_mtok
+    )
     return Override(
         price.key(),
-        # Exact: the schema allows six places, so a millionth of it is whole pico-USD.
-        *(pico_from_usd(usd) // _MTOK for usd in (per_input, per_output, per_read, per_write)),
+        per_input,
+        per_output,
+        per_read,
+        per_write,
         pico_from_usd(price.usd_per_request),
-        (per_input, per_output, per_read),
+        per_mtok[:3],
     )

@@ -51,6 +51,11 @@ class SeenIds:
         return sum(len(ids) for _, ids in (*self._aside, *self._recent))
 
     @property
+    def files(self) -> int:
+        """How many files of ids there are on disk."""
+        return len(self._store.runs) if self._store else 0
+
+    @property
     def is_full(self) -> bool:
         """Whether a `write` on its way should end before more is taken in: the disk is slower than the log."""
         return self._store is not None and self.in_memory > 4 * self._spilled_ids

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tokentide.schemas import Environment, KafkaSettings, SettingsError, TopicNames
+from tokentide.schemas.gauge import MetricsSettings
 
 __all__ = ["MeterSettings"]
 
@@ -37,6 +38,7 @@ class MeterSettings:
     chunk_records: int = 2000
     recovery_seconds: float = 300.0
     """A worker that has not recovered its state after so long exits."""
+    metrics: MetricsSettings = field(default_factory=MetricsSettings)
 
     @classmethod
     def from_env(cls) -> "MeterSettings":
@@ -63,6 +65,7 @@ class MeterSettings:
             recovery_seconds=environment.number(
                 "TOKENTIDE_RECOVERY_SECONDS", cls.recovery_seconds, least=1.0
             ),
+            metrics=MetricsSettings.read(environment),
         )
         environment.check()
         if settings.month_grace_days < settings.day_grace_days:

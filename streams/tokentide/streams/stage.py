@@ -1,11 +1,12 @@
 """The contract between a stage of the pipeline and the worker that runs it, on Faust or on anything else."""
 
-from collections.abc import Mapping
-from typing import Protocol
+from collections.abc import Iterator, Mapping
+from typing import Protocol, runtime_checkable
 
 from tokentide.schemas.chunk import Chunk
+from tokentide.schemas.gauge import Gauge
 
-__all__ = ["Stage"]
+__all__ = ["Measured", "Stage"]
 
 
 class Stage(Protocol):
@@ -40,3 +41,11 @@ class Stage(Protocol):
 
     async def drain(self) -> Mapping[int, int]:
         """Flush all that was taken, due or not: the partitions are about to go, or the process to end."""
+
+
+@runtime_checkable
+class Measured(Protocol):
+    """A stage that tells numbers of its own."""
+
+    def gauges(self) -> Iterator[Gauge]:
+        """Yield how large the state is, and what waits; called each second in the event loop: it must be cheap."""

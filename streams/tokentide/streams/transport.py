@@ -4,10 +4,12 @@ aiokafka keeps what it is good at, the group and the fetching. What Faust 0.15.3
 is wrong around gaps, so here it decides nothing: see docs/exactness.md.
 """
 
+import contextlib
 from collections.abc import AsyncIterator, Iterable, Iterator
 from typing import Any, Protocol
 
 import faust
+from faust.exceptions import ConsumerNotStarted
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 from mode.utils.queues import FlowControlEvent
@@ -47,6 +49,13 @@ class ChunkConsumer(driver.Consumer):
         await self.transport.assignments.revoked(revoked)
         await self.commit()
         await super().on_partitions_revoked(revoked)
+
+    def end_offset(self, tp: TP) -> int | None:
+        """Return where the partition's log ended at its last fetch, without asking Kafka; None while unknown."""
+        # The driver's thread may assign anew meanwhile; then aiokafka asserts, or finds nothing.
+        with contextlib.suppress(AssertionError, AttributeError, ConsumerNotStarted):
+            return self.highwater(tp)
+        return None
 
     async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, Any]]:
         """Fetch; stock Faust's checks, once a chunk instead of once a record."""

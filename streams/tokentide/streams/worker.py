@@ -8,10 +8,11 @@ import signal
 import ssl
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import faust
 import yarl
@@ -19,10 +20,14 @@ from faust.types import TP
 
 from tokentide.schemas import KafkaSettings, SettingsError
 from tokentide.schemas.chunk import Chunk
+from tokentide.schemas.gauge import Gauge, MetricsSettings
 from tokentide.streams.lanes import Lanes
 from tokentide.streams.log import Log
-from tokentide.streams.stage import Stage
+from tokentide.streams.stage import Measured, Stage
 from tokentide.streams.transport import ChunkTransport, RawSchema, SafeFlow
+
+if TYPE_CHECKING:
+    from tokentide.streams.metrics import MetricsServer
 
 __all__ = ["CRASHED", "STOPPED_IN_DOUBT", "Worker", "WorkerSettings", "stop_in_doubt"]
 
@@ -35,6 +40,7 @@ _LOGGER = logging.getLogger(__name__)
 _TICK_SECONDS = 0.1
 _RESTLESS_ASSIGNMENTS, _RESTLESS_SECONDS = 5, 60.0
 _STOP_SECONDS = 3.0
+_SNAPSHOT_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -51,6 +57,7 @@ class WorkerSettings:
     flush_seconds: float
     recovery_seconds: float = 300.0
     chunk_records: int = 2000
+    metrics: MetricsSettings = field(default_factory=MetricsSettings)
 
 
 def stop_in_doubt(error: BaseException) -> None:
@@ -81,7 +88,10 @@ class Worker:
         self._assigned_at: deque[float] = deque(maxlen=_RESTLESS_ASSIGNMENTS)
 
     def run(self) -> int:
-        """Work until SIGTERM or SIGINT; return the exit code. Prints `ready` once its partitions are recovered."""
+        """Work until SIGTERM or SIGINT; return the exit code. Prints `ready` once its partitions are recovered.
+
+        Raises SettingsError for a metrics port that is taken.
+        """
         return asyncio.run(self._run())
 
     def assigned(self, partitions: set[TP], generation: int) -> None:
@@ -123,9 +133,12 @@ class Worker:
             loop.add_signal_handler(number, stop.set)
         for stage in self._stages:
             self._lanes[stage.topic] = Lanes(stage, self._log, self._settings.recovery_seconds, stop_in_doubt)
+        server = self._metrics_server()
         if self._first is not None:
             await self._first()
         app = self._app()
+        if server is not None:
+            self._spawn(self._keep_showing(server, app))
         for lanes in self._lanes.values():
             self._add_agent(app, lanes)
             self._spawn(self._keep_flushing(lanes))
@@ -202,6 +215,38 @@ class Worker:
                 stop_in_doubt(error)
             await asyncio.sleep(max(0.0, self._settings.flush_seconds - (time.monotonic() - started)))
 
+    def _metrics_server(self) -> "MetricsServer | None":
+        """Listen before the group is joined: a port that is taken must not cost the others a rebalance."""
+        settings = self._settings.metrics
+        if not settings.port:
+            return None
+        from tokentide.streams.metrics import MetricsServer
+
+        server = MetricsServer(settings)
+        _LOGGER.info("%s serves http://%s:%d/metrics", self._settings.name, settings.host, settings.port)
+        return server
+
+    async def _keep_showing(self, server: "MetricsServer", app: faust.App) -> None:
+        """Take a snapshot each second."""
+        was_said = False
+        while True:
+            try:
+                server.show(self._gauges(app.consumer))
+            except Exception:
+                # A number that cannot be read stops no metering; the snapshot's own time tells that it is old.
+                if not was_said:
+                    _LOGGER.exception("the metrics cannot be read now; the last ones stay")
+                was_said = True
+            await asyncio.sleep(_SNAPSHOT_SECONDS)
+
+    def _gauges(self, consumer: Any) -> Iterator[Gauge]:
+        yield Gauge("tokentide_snapshot_timestamp_seconds", {}, time.time())
+        for topic, lanes in self._lanes.items():
+            yield from lanes.gauges(partial(_end_offset, consumer, topic))
+        for stage in self._stages:
+            if isinstance(stage, Measured):
+                yield from stage.gauges()
+
     async def _drain(self) -> None:
         await asyncio.gather(*(lanes.flush(everything=True) for lanes in self._lanes.values()))
 
@@ -222,6 +267,11 @@ class Worker:
 
         self._tasks = [task for task in self._tasks if not task.done()]
         self._tasks.append(asyncio.create_task(guarded()))
+
+
+def _end_offset(consumer: Any, topic: str, partition: int) -> int | None:
+    end: int | None = consumer.end_offset(TP(topic, partition))
+    return end
 
 
 async def _first(stop: asyncio.Event, app: faust.App) -> int:

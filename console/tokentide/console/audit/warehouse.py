@@ -114,6 +114,7 @@ class Warehouse:
                 sum(requests), sum(input_tokens), sum(output_tokens), toString(sum(cost_usd)),
                 sum(unpriced_requests)
             FROM {self._database}.spend_totals FINAL
+            WHERE scope != ''
             GROUP BY scope, scope_id, period, period_start
             """
         )

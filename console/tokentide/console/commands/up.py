@@ -53,6 +53,8 @@ def up(
         try:
             with stack:
                 display.say(f"Everything runs. Kafka: {stack.bootstrap}  ClickHouse: {stack.clickhouse_url}")
+                for name, url in stack.metrics_urls.items():
+                    display.say(f"Metrics of {name}: {url}")
                 interrupted.wait()
         except KeyboardInterrupt:
             pass

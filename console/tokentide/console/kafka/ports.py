@@ -1,8 +1,13 @@
 """Loopback ports: is this one free, and which ones are."""
 
+import fcntl
+import os
 import random
 import socket
+import tempfile
+import threading
 from collections.abc import Collection
+from pathlib import Path
 
 from tokentide.schemas.errors import ServiceUnavailableError, SettingsError
 
@@ -12,6 +17,9 @@ HOST = "127.0.0.1"
 # Below the ranges from which Linux (32768+) and macOS (49152+) take the ports of outgoing connections:
 # none of those can slip in between our look and the broker's bind.
 _RANGE = range(17000, 32000)
+_lock = threading.Lock()
+_claims: int | None = None
+_claimed = set[int]()
 
 
 def check_port(port: int) -> None:
@@ -26,10 +34,14 @@ def check_port(port: int) -> None:
 
 
 def free_ports(count: int, *, taken: Collection[int] = ()) -> list[int]:
-    """`count` loopback ports on which nothing listens now and which are not in `taken`."""
+    """`count` loopback ports on which nothing listens now and which are not in `taken`.
+
+    They are not given out a second time while this process lives, to any process of this user: a broker takes
+    seconds until it listens.
+    """
     found: list[int] = []
     for port in random.sample(_RANGE, len(_RANGE)):
-        if port not in taken and _is_free(port):
+        if port not in taken and _is_free(port) and _claim(port):
             found.append(port)
         if len(found) == count:
             return found
@@ -47,3 +59,21 @@ def _is_free(port: int) -> bool:
         except OSError:
             return False
     return True
+
+
+def _claim(port: int) -> bool:
+    """Lock the byte of this number in a file that all our processes share; the kernel unlocks it when we end."""
+    global _claims
+    with _lock:
+        if _claims is None:
+            # Opened once and never closed: closing any descriptor of it would give up all locks of this process.
+            path = Path(tempfile.gettempdir()) / f"tokentide-ports-{os.getuid()}.lock"
+            _claims = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        if port in _claimed:
+            return False
+        try:
+            fcntl.lockf(_claims, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, port)
+        except BlockingIOError:
+            return False
+        _claimed.add(port)
+        return True

@@ -2,23 +2,26 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 
 from tokentide.schemas import Limits, SettingsError, TopicNames
 from tokentide.schemas.chunk import Chunk, Record
 from tokentide.streams.budget_index import BudgetIndex
-from tokentide.streams.budgets import POSITION_KEY, BudgetState
+from tokentide.streams.budgets import BudgetState
+from tokentide.streams.clock import Grace
 from tokentide.streams.log import Log
 from tokentide.streams.lost import Committed, check_not_lost
 from tokentide.streams.outbox import Outbox
 from tokentide.streams.partition import entity_key, entity_partition
+from tokentide.streams.progress import POSITION_KEY
 from tokentide.streams.rewriting import Rewriting
 from tokentide.streams.stages.changelog import Changelog
 
 __all__ = ["BudgetStage"]
 
 _LIMITS_SECONDS = 60.0
+_DEFAULT_GRACE = Grace()
 
 
 def _now() -> datetime:
@@ -41,10 +44,11 @@ class BudgetStage:
         log: Log,
         *,
         committed: Committed,
+        grace: Grace = _DEFAULT_GRACE,
         clock: Callable[[], datetime] = _now,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`partitions` is the number of partitions of `usage.spend`; `committed` asks the meter's group."""
+        """`partitions` is the number that every topic has; `committed` asks the meter's group."""
         self.topic = topics.spend
         self._topics = topics
         self._changelog = Changelog(changelog, POSITION_KEY, outbox, log)
@@ -52,6 +56,7 @@ class BudgetStage:
         self._outbox = outbox
         self._log = log
         self._committed = committed
+        self._grace = grace
         self._clock = clock
         self._monotonic = monotonic
         self._index = BudgetIndex()
@@ -90,7 +95,7 @@ class BudgetStage:
             self._limits_due = self._monotonic() + _LIMITS_SECONDS
             for key in self._index.entities():
                 self._review(key)
-        records = [
+        records: list[tuple[int, bytes, bytes]] = [
             (partition, *record)
             for partition, state in self._states.items()
             for record in state.rewrites(self._rewriting[partition].due(len(state)))
@@ -100,6 +105,7 @@ class BudgetStage:
             for partition, state in self._states.items()
             if (changed := state.take_changes(self._clock())) is not None
         }
+        deletions: list[tuple[int, bytes]] = []
         published = self._outbox.group()
         for partition, changed in changes.items():
             for alert in changed.alerts:
@@ -110,8 +116,9 @@ class BudgetStage:
                 name = entity_key(limits.scope, limits.scope_id).encode()
                 published.send(self._topics.limits, value, key=name, partition=partition)
             records += [(partition, *record) for record in changed.changelog]
+            deletions += [(partition, key) for key in changed.deletions]
         await published.delivered()
-        await self._changelog.remember(records)
+        await self._changelog.remember(records, deletions)
         return {
             partition: changed.position
             for partition, changed in changes.items()
@@ -119,6 +126,19 @@ class BudgetStage:
         }
 
     drain = flush
+
+    def gauges(self) -> Iterator[tuple[str, Mapping[str, str], float]]:
+        """Yield (name, labels, value): what is remembered, and up to when totals are complete, in Unix seconds.
+
+        The watermark is that of all source partitions, as each partition of `usage.spend` tells it.
+        """
+        for partition, state in self._states.items():
+            for what, count in state.sizes().items():
+                labels = {"stage": "budgets", "partition": str(partition)}
+                yield f"tokentide_state_{what}", labels, float(count)
+            if state.complete_up_to is not None:
+                seconds = state.complete_up_to / 1000
+                yield "tokentide_complete_up_to_seconds", {"partition": str(partition)}, seconds
 
     def _review(self, key: str) -> None:
         state = self._states.get(entity_partition(key, self._partitions))
@@ -130,10 +150,11 @@ class BudgetStage:
 
         Their budgets may have been deleted while nobody looked.
         """
-        state = BudgetState(self._index)
+        state = BudgetState(self._index, self._partitions, self._grace)
         for key, value in self._changelog.read(partition):
             self._check_place(key, partition)
             state.load(key, value)
+        state.loaded()
         if state.position is None:
             check_not_lost(self._changelog.topic, self.topic, partition, self._committed)
         limited: dict[str, bool] = {}

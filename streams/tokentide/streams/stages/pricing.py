@@ -16,6 +16,7 @@ import pyarrow as pa
 from tokentide.schemas import DataLossError, Rejected, TopicNames
 from tokentide.schemas.chunk import Chunk
 from tokentide.schemas.columns import read_chunk, write_chunk
+from tokentide.schemas.gauge import Gauge
 from tokentide.streams.clock import EventClock, Grace
 from tokentide.streams.coverage import Trace, coverage, coverage_headers, event_clock, trace
 from tokentide.streams.log import Log
@@ -95,6 +96,7 @@ class PricingStage:
         self._grace = grace
         self._clock = clock
         self._memories: dict[int, _Memory] = {}
+        self._duplicates = self._rejected = 0
 
     async def open(self, partition: int) -> int | None:
         """Open the ids on disk, and read what `usage.priced` has beyond them.
@@ -156,6 +158,8 @@ class PricingStage:
             headers = coverage_headers(first, last, Trace(memory.seen.newest_day, nonce), clock)
             memory.sending = group = self._outbox.group()
             group.send(self._topics.priced, value, partition=chunk.partition, headers=headers)
+        self._duplicates += priced.duplicates
+        self._rejected += len(priced.rejected)
         memory.fence = chunk.last
         memory.clock = clock.closing(self._grace)
         memory.unflushed = _Sent(chunk.last, nonce, group)
@@ -174,6 +178,17 @@ class PricingStage:
         return offsets
 
     drain = flush
+
+    def gauges(self) -> Iterator[Gauge]:
+        """Yield how many ids are remembered, and how many records were dropped or refused."""
+        for partition, memory in self._memories.items():
+            labels = {"partition": str(partition)}
+            yield Gauge("tokentide_seen_ids", {**labels, "where": "memory"}, memory.seen.in_memory)
+            on_disk = len(memory.seen) - memory.seen.in_memory
+            yield Gauge("tokentide_seen_ids", {**labels, "where": "disk"}, on_disk)
+            yield Gauge("tokentide_seen_files", labels, memory.seen.files)
+        yield Gauge("tokentide_duplicates_total", {}, self._duplicates)
+        yield Gauge("tokentide_rejected_total", {}, self._rejected)
 
     def _write(self, memory: _Memory, sent: _Sent | None) -> None:
         """Begin to move ids up to a delivered chunk to the disk, when they are many; raises what it met before."""
