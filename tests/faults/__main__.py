@@ -93,9 +93,13 @@ def _summarize(tournament: Tournament, schedules: Sequence[Schedule], seconds: f
     met = sum((outcome.met for outcome in outcomes), Counter[str]())
     repeated = sum(outcome.repeated_alerts for outcome in outcomes)
     print("faults met: " + ", ".join(f"{name} {count}" for name, count in sorted(met.items())))
+    struck = sum((outcome.struck_at for outcome in outcomes), Counter[str]())
+    print("kills met: " + ", ".join(f"{name} {count}" for name, count in sorted(struck.items())))
     print(
         f"{sum(outcome.schedule.events for outcome in outcomes)} events, "
-        f"{sum(outcome.restarts for outcome in outcomes)} restarts, {repeated} repeated alerts, {seconds:.0f} s"
+        f"{sum(outcome.restarts for outcome in outcomes)} restarts, {repeated} repeated alerts, "
+        f"{sum(outcome.late for outcome in outcomes)} late rows, "
+        f"{sum(outcome.own_prices for outcome in outcomes)} rows under own prices, {seconds:.0f} s"
     )
     for crash in tournament.crashes:
         print(f"an arena gave up: {type(crash).__name__}: {crash}")

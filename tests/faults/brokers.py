@@ -1,13 +1,16 @@
 """The Kafka nodes of an arena, which may be killed, stopped, frozen and come back while others are."""
 
+import asyncio
 import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from aiokafka.admin import AIOKafkaAdminClient  # type: ignore[import-untyped]
+from aiokafka.protocol.admin import AlterPartitionReassignmentsRequest  # type: ignore[import-untyped]
 from confluent_kafka import ElectionType, KafkaException
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._config import AlterConfigOpType, ConfigEntry, ConfigResource
@@ -84,6 +87,32 @@ class Brokers:
         admin = self._admin()
         with suppress(KafkaException, TimeoutError):
             admin.elect_leaders(ElectionType.PREFERRED).result(20)
+
+    def reassign(self, topics: Sequence[str], shift: int) -> None:
+        """Give every partition of the topics other leaders: the next nodes by `shift` in its list of replicas."""
+        asyncio.run(self._reassign(topics, shift))
+        self.elect()
+
+    async def _reassign(self, topics: Sequence[str], shift: int) -> None:
+        client = AIOKafkaAdminClient(bootstrap_servers=self.bootstrap)
+        known = self._admin().list_topics(timeout=20).topics
+        moved = [
+            (
+                topic,
+                [
+                    (number, [*partition.replicas[shift:], *partition.replicas[:shift]], {})
+                    for number, partition in known[topic].partitions.items()
+                ],
+                {},
+            )
+            for topic in topics
+        ]
+        try:
+            await client.start()
+            request = AlterPartitionReassignmentsRequest(20_000, moved, {})
+            await client._send_to_controller(request)
+        finally:
+            await client.close()
 
     def wait(self) -> None:
         """Return when every node is back; raises what kept one from coming back."""

@@ -19,8 +19,16 @@ _READY_SECONDS = 180.0
 class Pipeline:
     """Worker processes that come and go; what crashes is started again, within two seconds."""
 
-    def __init__(self, folder: Path, settings: ConsoleSettings, variables: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        settings: ConsoleSettings,
+        variables: Mapping[str, str],
+        clocks: Mapping[str, int],
+    ) -> None:
+        """`clocks` says whose clock is ahead, by how many seconds; perhaps negative."""
         self._folder = folder
+        self._clocks = clocks
         self._settings = settings
         self._variables = variables
         self._supervisors: dict[str, Supervisor] = {}
@@ -49,7 +57,8 @@ class Pipeline:
             "TOKENTIDE_WORK_DIR": str(work_dir),
         }
         kind = name.partition("-")[0]
-        self.add(name, ["-m", "tokentide.console.cli", "worker", kind], "ready", variables)
+        ahead = f"--ahead={self._clocks.get(name, 0)}"
+        self.add(name, ["-m", "faults.worker", ahead, kind], "ready", variables)
 
     def add(self, name: str, arguments: list[str], ready_line: str, variables: Mapping[str, str]) -> None:
         """Start a Python program under this name, and return at once."""
@@ -80,7 +89,7 @@ class Pipeline:
 
     def strike(self, kind: str, name: str, seconds: float = 0.0) -> bool:
         """Kill, stop or freeze a process; return whether it was there to be hit."""
-        is_there = any(status.pid is not None for status in self._supervisors[name].statuses())
+        is_there = self.pid(name) is not None
         if kind == "freeze":
             self._supervisors[name].kill(name, signal.SIGSTOP)
             thaw = threading.Timer(seconds, self._thaw, (name,))
@@ -89,6 +98,11 @@ class Pipeline:
         else:
             self._supervisors[name].kill(name, signal.SIGKILL if kind == "kill" else signal.SIGTERM)
         return is_there
+
+    def pid(self, name: str) -> int | None:
+        """Return the number of the process; None while it is away."""
+        supervisor = self._supervisors.get(name)
+        return next((status.pid for status in supervisor.statuses()), None) if supervisor else None
 
     def wait_thawed(self) -> None:
         """Return when nobody is frozen."""

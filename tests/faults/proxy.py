@@ -43,6 +43,8 @@ class FaultProxy:
         self.url = ""
         self.met = Counter[str]()
         """How many requests each kind of trouble met."""
+        self.inserting = 0
+        """How many requests with a body are with the server now."""
 
     def trouble(self, kind: str, seconds: float, status: int = 500) -> None:
         """Begin a trouble that ends by itself; it takes the place of an earlier one."""
@@ -102,9 +104,13 @@ class FaultProxy:
                 upstream.write(request.head + request.body[: len(request.body) // 2])
                 await upstream.drain()
                 return False
-            upstream.write(request.head + request.body)
-            await upstream.drain()
-            answer = await _read(upstream_reader, until_end=True)
+            self.inserting += bool(request.body)
+            try:
+                upstream.write(request.head + request.body)
+                await upstream.drain()
+                answer = await _read(upstream_reader, until_end=True)
+            finally:
+                self.inserting -= bool(request.body)
         finally:
             upstream.close()
         if kind == "lose":

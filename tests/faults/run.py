@@ -13,10 +13,12 @@ from pathlib import Path
 
 from faults.brokers import Brokers
 from faults.compaction import COMPACTING, wait_until_compacted
+from faults.disk import FullDisks
 from faults.ledger import Ledger
 from faults.pipeline import Pipeline
 from faults.proxy import FaultProxy
 from faults.schedule import CLICKHOUSE, METERS, NETWORK, PRODUCER, SINKS, Fault, Schedule
+from faults.tariff import Tariff
 from support.oracle import expect, read_topic
 from support.traffic import HARD, Sent, send, traffic
 from support.verdict import judge
@@ -51,12 +53,18 @@ class Outcome:
     repeated_alerts: int = 0
     duplicates: int = 0
     rejected: int = 0
+    late: int = 0
+    own_prices: int = 0
+    """Rows that were priced when own prices were known."""
+    struck_at: Counter[str] = field(default_factory=Counter)
+    """How often a kill met a moment that matters."""
 
     def __str__(self) -> str:
         verdict = "exact" if not self.problems else "WRONG: " + " | ".join(self.problems)
         return (
             f"seed {self.schedule.seed}: {verdict} ({self.schedule.events} events, {self.duplicates} duplicates, "
-            f"{self.rejected} rejected, {self.met.total()} faults, {self.restarts} restarts, "
+            f"{self.rejected} rejected, {self.late} late, {self.own_prices} under own prices, "
+            f"{self.met.total()} faults, {self.restarts} restarts, "
             f"{self.repeated_alerts} repeated alerts, {self.seconds:.0f} s)"
         )
 
@@ -81,10 +89,14 @@ class Run:
         self._proxy = proxy
         self._end = datetime.now(UTC) - timedelta(minutes=5)
         self._ledger = Ledger(settings)
+        self._tariff = Tariff(settings, self._end)
+        self._disks = FullDisks()
         # The workers meet ClickHouse through the proxy; whoever judges does not.
         workers = replace(settings, clickhouse=replace(settings.clickhouse, url=proxy.url))
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("TOKENTIDE_")}
-        self.pipeline = Pipeline(folder, workers, {**inherited, "TOKENTIDE_SESSION_TIMEOUT_SECONDS": "6"})
+        path = os.pathsep.join(filter(None, (str(TESTS), os.environ.get("PYTHONPATH"))))
+        variables = {**inherited, "TOKENTIDE_SESSION_TIMEOUT_SECONDS": "6", "PYTHONPATH": path}
+        self.pipeline = Pipeline(folder, workers, variables, schedule.clocks)
 
     def play(self, outcome: Outcome) -> None:
         """Start, disturb, let rest, send a tail on what was recovered, and judge."""
@@ -97,6 +109,9 @@ class Run:
         outcome.problems += verdict.problems
         outcome.repeated_alerts = verdict.repeated_alerts
         outcome.duplicates, outcome.rejected = verdict.expected.duplicates, len(verdict.expected.rejected)
+        outcome.late, outcome.own_prices = verdict.late, verdict.own_prices.total()
+        if self._tariff.written and not verdict.own_prices[self._tariff.written]:
+            outcome.problems.append(f"prices: no row knew all {self._tariff.written} of them")
 
     def _start(self) -> None:
         plans = self.settings.topic_plans()
@@ -128,17 +143,18 @@ class Run:
             "progress": progress,
         }
         options = [f"--{name}={value}" for name, value in arguments.items()]
-        path = os.pathsep.join(filter(None, (str(TESTS), os.environ.get("PYTHONPATH"))))
-        self.pipeline.add(PRODUCER, ["-m", "faults.produce", *options], "sent", {"PYTHONPATH": path})
+        self.pipeline.add(PRODUCER, ["-m", "faults.produce", *options], "sent", {})
         _wait(progress.exists, PRODUCED_SECONDS, "nothing was produced")
         began = time.monotonic()
         for fault in self._schedule.faults:
             time.sleep(max(0.0, began + fault.at - time.monotonic()))
             if fault.kind == "compact":
                 outcome.problems += self._compact()
+            self._note_moment(fault, outcome)
             if self._strike(fault):
                 outcome.met[fault.name] += 1
         self.pipeline.wait_thawed()
+        self._disks.wait()
         self._brokers.wait()
         _wait(lambda: self.pipeline.is_running(PRODUCER), PRODUCED_SECONDS, "not everything was produced")
         self.pipeline.remove(PRODUCER)
@@ -158,6 +174,12 @@ class Run:
             self.pipeline.remove(fault.target)
         elif fault.kind == "elect":
             self._brokers.elect()
+        elif fault.kind == "reassign":
+            self._brokers.reassign([plan.name for plan in self.settings.topic_plans()], int(fault.detail))
+        elif fault.kind == "full":
+            return self._disks.fill(lambda: self._pid(fault.target), fault.seconds)
+        elif fault.kind == "price":
+            self._tariff.change(fault.target, fault.detail)
         elif fault.kind == "budget":
             self._ledger.change(fault.target, fault.detail)
         return True
@@ -173,6 +195,22 @@ class Run:
         if fault.kind == "freeze":
             threading.Timer(fault.seconds, self._clickhouse.kill, (CLICKHOUSE, signal.SIGCONT)).start()
         return is_there
+
+    def _pid(self, name: str) -> int | None:
+        if name != CLICKHOUSE:
+            return self.pipeline.pid(name)
+        process = self._clickhouse.processes.get(CLICKHOUSE)
+        return None if process is None else process.pid
+
+    def _note_moment(self, fault: Fault, outcome: Outcome) -> None:
+        """Note whether a kill meets a worker that is recovering, or an insert that is on its way."""
+        if fault.kind not in ("kill", "term"):
+            return
+        if fault.target.startswith("meter") and self.pipeline.pid(fault.target) is not None:
+            when = "ready" if self.pipeline.is_running(fault.target) else "starting or recovering"
+            outcome.struck_at[f"meter {when}"] += 1
+        if fault.target.startswith(("sink", CLICKHOUSE)) and self._proxy.inserting:
+            outcome.struck_at["sink or ClickHouse inside an insert"] += 1
 
     def _compact(self) -> list[str]:
         """Wait for a compaction, and make every meter recover from what it left."""

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis.strategies import integers
 
 # Chosen so that together they hold every kind of fault; those on three Kafka nodes last.
-SEEDS = (64, 73, 118, 157, 265, 1, 28, 91)
+SEEDS = (413, 1704, 2068, 2745, 6, 7, 1, 4)
 
 
 @pytest.fixture(scope="module")

@@ -49,6 +49,18 @@ def make(time: Time, unread: dict[int, int], partitions: int = 4) -> Watermarks:
     return marks
 
 
+def test_an_event_ahead_of_the_clock_leaves_the_mark_where_it_was_met_until_a_look() -> None:
+    time = Time()
+    marks = make(time, {0: 1})
+    met = marks.of(0, time.ms(3000))
+
+    time.now += 100
+
+    assert marks.of(0, time.ms(2900)) == met, "told every second, a pipeline would never come to rest"
+    looked(marks, {0: 0})
+    assert marks.of(0, time.ms(2900)) == time.ms(-DELAY)
+
+
 def test_a_mark_is_the_newest_event_less_the_delay_and_never_the_future() -> None:
     time = Time()
     marks = make(time, {})

@@ -4,6 +4,7 @@ import json
 import random
 import time
 import uuid
+from collections import deque
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
@@ -103,7 +104,7 @@ def traffic(
     """
     parts = shares or Shares()
     chance = random.Random(seed)
-    recent: list[dict[str, Any]] = []
+    recent: deque[dict[str, Any]] = deque(maxlen=2000)
     classes = sorted(POISON)
     for number in range(events):
         draw = chance.random()
@@ -122,7 +123,7 @@ def traffic(
                 key = f"elsewhere-{chance.randrange(100)}"
         else:
             event = _event(chance, number, seed, end, users, teams, parts)
-            recent = [*recent[-1999:], event]
+            recent.append(event)
         key = key or event["user_id"] or event["event_id"]
         yield Sent(key.encode(), json.dumps(event).encode(), False)
 

@@ -23,6 +23,7 @@ class _Mark:
 
     active_at: float
     event_time: int = 0
+    met: int = 0
     read_at: int = 0
     told: int = 0
     told_at: float = float("-inf")
@@ -69,8 +70,10 @@ class Watermarks:
         mark = self._marks[partition]
         if event_time > mark.event_time:
             mark.event_time, mark.active_at = event_time, self._monotonic()
-        met = min(mark.event_time, int(self._clock() * 1000))
-        return max(met, mark.read_at) - self._delay_ms if met or mark.read_at else None
+            # Once: would an event ahead of the clock follow it, a quiet pipeline told marks every second.
+            mark.met = max(mark.met, min(event_time, int(self._clock() * 1000)))
+        known = max(mark.met, mark.read_at)
+        return known - self._delay_ms if known else None
 
     def is_due(self, partition: int, complete_up_to: int) -> bool:
         """Whether to tell the mark now; what is told once is not told again."""
