@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any, NamedTuple
 
-from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 
 from tokentide.console.settings import ConsoleSettings
 from tokentide.schemas import changelog_name
@@ -19,6 +19,11 @@ __all__ = ["Key", "Sources"]
 
 # Whole pico-USD a token, input and output; what is not here is unpriced.
 PRICES = {("openai", "gpt-4o"): (2_500_000, 10_000_000), ("ollama", "llama3"): (0, 0)}
+_NO_COORDINATOR = (
+    KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+    KafkaError.COORDINATOR_NOT_AVAILABLE,
+    KafkaError.NOT_COORDINATOR,
+)
 _SCOPES = ("user", "team", "org", "provider", "model", "operation")
 
 
@@ -131,7 +136,7 @@ class Sources:
                 meter.commit(offsets=ends, asynchronous=False)
                 break
             except KafkaException as error:  # a cluster that has just started has no coordinator yet
-                if not error.args[0].retriable() or time.monotonic() > deadline:
+                if error.args[0].code() not in _NO_COORDINATOR or time.monotonic() > deadline:
                     raise
                 time.sleep(0.2)
         meter.close()
