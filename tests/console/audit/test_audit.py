@@ -252,6 +252,72 @@ def test_a_duplicate_that_the_meter_had_forgotten_is_told(settings: ConsoleSetti
     assert report.suspects == report.differing == (Source.AGGREGATES,)
 
 
+def test_a_second_row_of_a_duplicate_that_the_meter_had_forgotten_is_explained(
+    settings: ConsoleSettings,
+) -> None:
+    sources = Sources()
+    sources.event(0, "old", sent_ms=int(time.time() * 1000) - 9 * 86_400_000)
+    sources.event(0, "old", timestamp="2025-11-04T10:15:00+00:00")
+
+    report = audit(settings, sources)
+
+    assert report.differing == (Source.AGGREGATES,)
+    assert (report.late_duplicate_count, report.late_row_count) == (1, 1)
+    assert report.late_row_pico_usd == 1000 * 2_500_000 + 10 * 10_000_000
+    assert report.totals[Source.RAW].requests == 2
+
+
+def test_what_is_closed_is_not_asked_of_the_state_and_all_else_is(settings: ConsoleSettings) -> None:
+    sources = ordinary()
+    # Of partition 1 the third of November is closed: the state has its month, folded, and nothing else.
+    for partition, name in [place for place in sources.state if place[0] == 1]:
+        place = (partition, name[: -len("-03")])
+        _, total = sources.months.get(place, (0, [0] * 5))
+        of_day = sources.state.pop((partition, name)).values()
+        sources.months[place] = (DAY, [sum(numbers) for numbers in zip(total, *of_day, strict=True)])
+    sources.closed[1] = (DAY + 86_400, 0)
+
+    report = audit(settings, sources)
+    sources.months[1, "user:user-3|2025-11"][1][3] += 1
+    sources._write_changelog(settings)
+    later = run_audit(settings, rules=RULES)
+
+    assert report.equal, report.differences
+    assert report.retired > len(sources.months)
+    assert [(each.source, each.scope_id, each.period) for each in later.differences] == [
+        (Source.STATE, "user-3", "month")
+    ]
+
+
+def test_a_late_event_is_in_its_month_only_and_in_the_totals_as_an_adjustment(
+    settings: ConsoleSettings,
+) -> None:
+    sources = ordinary()
+    before = {key: list(numbers) for key, numbers in sources.totals.items()}
+    state = {place: dict(hours) for place, hours in sources.state.items()}
+    sources.event(0, "late", input_tokens=7)
+    sources.event(0, "later", input_tokens=9, timestamp="2025-09-30T10:00:00+00:00")
+    late, later = (len(sources.log[0]) - 2, len(sources.log[0]) - 1)
+    sources.rows[-2]["late"], sources.rows[-1]["late"] = 1, 2
+    for key, numbers in sources.totals.items():
+        more = [now - then for now, then in zip(numbers, before.get(key, [0] * 5), strict=True)]
+        if any(more):
+            name = f"late/{later if key.start < MONTH else late}"
+            if key.period == "month" and key.start == MONTH:
+                sources.months[0, f"{key.scope}:{key.scope_id}|2025-11"] = (-1, more)
+            else:
+                sources.adjustments.append((key, name, more))
+                sources.totals[key] = before.get(key, [0] * 5)
+    sources.state.clear()
+    sources.state.update(state)
+    sources.closed[0] = (0, MONTH - 31 * 86_400)
+
+    report = audit(settings, sources)
+
+    assert report.equal, report.differences
+    assert report.events == 15
+
+
 def test_what_retention_removed_is_taken_from_the_rows(settings: ConsoleSettings) -> None:
     sources = ordinary()
     sources.log_event(0, "plain-0")

@@ -2,7 +2,7 @@
 
 import json
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tokentide.console.audit.fold import Fold
-from tokentide.console.audit.identities import Identities, Identity
+from tokentide.console.audit.identities import Identities, Identity, Place
 from tokentide.console.audit.log import LogRecord
 from tokentide.console.audit.rules import AuditRules
-from tokentide.console.audit.totals import Cell, Entity, Used, overall, roll_up
+from tokentide.console.audit.totals import Cell, Entity, Hour, Used, overall, roll_up
 from tokentide.schemas import Period, Scope, SettingsError
 
 NOW_MS = 1_762_164_000_000
@@ -117,6 +117,87 @@ def test_a_duplicate_that_comes_too_late_for_the_meter_is_named(days: int, late:
     assert fold.late_duplicates == late
     assert fold.late_duplicate_count == len(late)
     assert (fold.events, fold.duplicates) == (1, 1)
+
+
+def requests(hours: Iterable[tuple[Hour, Used]]) -> int:
+    return overall(roll_up(hours)).requests
+
+
+def test_a_duplicate_that_came_too_late_is_counted_once_more_by_the_meter_and_has_a_row_on_another_day() -> (
+    None
+):
+    late = NOW_MS + 8 * DAY_MS
+    fold = folded(
+        [
+            record(0),
+            record(1, ms=late, requests=2),
+            record(2, ms=late + 1, requests=4),
+            record(3, ms=late + 8 * DAY_MS, requests=8, timestamp="2025-11-04T00:00:00Z"),
+            record(4, ms=late + 16 * DAY_MS, requests=16, timestamp="2025-11-04T23:59:59Z"),
+        ]
+    )
+
+    assert requests(fold.hours) == 1
+    assert requests(fold.counted_hours()) == 1 + 2 + 8 + 16
+    assert requests(fold.stored_hours()) == 1 + 8
+    assert (fold.events, fold.duplicates, fold.late_duplicate_count, fold.more_row_count) == (1, 4, 3, 1)
+    assert (fold.late_duplicate_pico_usd, fold.more_row_pico_usd) == (3 * 2_500_000, 2_500_000)
+
+
+def test_what_the_meter_marked_as_late_stands_beside(identities: Identities) -> None:
+    identities.add_late(
+        [(Place(0, 0), 1), (Place(0, 1), 2), (Place(0, 1), 1), (Place(0, 3), 1), (Place(1, 2), 1)]
+    )
+    fold = Fold(identities, AuditRules(), now_ms=NOW_MS)
+
+    # The last one repeats an id, and was counted all the same, or it would not be marked.
+    fold.add_all(
+        [record(0, "a"), record(1, "b", requests=2), record(2, "c", requests=4), record(3, "c", requests=8)]
+    )
+
+    assert [requests(fold.late[late]) for late in (1, 2)] == [1 + 8, 2]
+    assert (requests(fold.hours), requests(fold.counted_hours())) == (7, 15)
+
+
+def test_a_record_from_the_future_makes_no_id_look_old(identities: Identities) -> None:
+    fold = Fold(identities, AuditRules(), now_ms=NOW_MS)
+
+    fold.add_all([record(0), record(1, "f", ms=NOW_MS + 400 * DAY_MS), record(2)])
+
+    assert (fold.duplicates, fold.late_duplicate_count) == (1, 0)
+
+
+@given(
+    repeats=st.lists(
+        st.tuples(st.sampled_from("ab"), st.integers(0, 6), st.integers(0, 2), st.integers(1, 9)), max_size=25
+    ),
+    window=st.integers(1, 4),
+)
+@settings(max_examples=100, deadline=None)
+def test_what_is_counted_and_stored_is_what_a_slow_meter_counts_and_stores(
+    repeats: list[tuple[str, int, int, int]], window: int
+) -> None:
+    records, today = [], 0
+    remembered: dict[str, int] = {}
+    first: dict[str, int] = {}
+    stored: dict[tuple[str, int], int] = {}
+    counted = 0
+    for offset, (event_id, later, day_of_event, count) in enumerate(repeats):
+        today += later
+        moment = f"2025-11-0{day_of_event + 1}T10:00:00Z"
+        records.append(record(offset, event_id, ms=NOW_MS + today * DAY_MS, timestamp=moment, requests=count))
+        if event_id in remembered and today - remembered[event_id] <= window:
+            continue
+        remembered[event_id] = today
+        counted += count
+        first.setdefault(event_id, count)
+        stored.setdefault((event_id, day_of_event), count)
+
+    fold = folded(records, AuditRules(dedupe_days=window))
+
+    assert requests(fold.hours) == sum(first.values())
+    assert requests(fold.counted_hours()) == counted
+    assert requests(fold.stored_hours()) == sum(stored.values())
 
 
 def test_an_id_is_as_old_as_the_newest_record_before_it() -> None:
