@@ -23,8 +23,7 @@ from tokentide.console.audit import (
 )
 from tokentide.console.audit.correction import corrections
 from tokentide.console.audit.fix import updates
-from tokentide.console.audit.totals import Cell, Used
-from tokentide.console.audit.warehouse import Aggregates
+from tokentide.console.audit.totals import Aggregates, Cell, Used
 from tokentide.console.settings import ConsoleSettings
 from tokentide.schemas import Period, Scope, SettingsError
 from tokentide.sinks import connect
@@ -54,7 +53,7 @@ def audit_by_command(settings: ConsoleSettings, *arguments: str) -> Answer:
 def published(settings: ConsoleSettings) -> list[tuple[bytes, int, dict[str, Any]]]:
     """Key, partition and content of the records of usage.spend."""
     return [
-        (message.key(), message.partition(), json.loads(message.value()))
+        (message.key() or b"", message.partition() or 0, json.loads(message.value() or b""))
         for message in read_topic(settings.kafka.broker, settings.topics.spend)
     ]
 

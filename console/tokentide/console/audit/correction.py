@@ -3,8 +3,7 @@
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from tokentide.console.audit.totals import Cell, Totals, Used
-from tokentide.console.audit.warehouse import Aggregates
+from tokentide.console.audit.totals import Aggregates, Cell, Totals, Used
 
 __all__ = ["Correction", "corrections"]
 

@@ -5,7 +5,18 @@ from typing import NamedTuple
 
 from tokentide.schemas import Period, Scope, UsageEvent, period_start
 
-__all__ = ["Cell", "Entity", "HourTotals", "Totals", "Used", "add_to", "entities", "overall", "roll_up"]
+__all__ = [
+    "Aggregates",
+    "Cell",
+    "Entity",
+    "HourTotals",
+    "Totals",
+    "Used",
+    "add_to",
+    "entities",
+    "overall",
+    "roll_up",
+]
 
 
 class Used(NamedTuple):
@@ -44,6 +55,15 @@ class Cell(NamedTuple):
 
 Totals = dict[Cell, Used]
 Hour = tuple[int, Entity, int]
+
+
+class Aggregates(NamedTuple):
+    """Totals, and what of them was added by earlier audits; all of one look, so that they belong together."""
+
+    totals: Totals
+    adjusted: Totals
+    version: int
+    """The highest version of what was added; 0 for none."""
 
 
 class HourTotals:

@@ -3,12 +3,12 @@
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from decimal import Decimal
-from typing import Any, NamedTuple
+from typing import Any
 
 from tokentide.console.audit.identities import Identity, Place
 from tokentide.console.audit.log import Span
 from tokentide.console.audit.overrides import PriceStep
-from tokentide.console.audit.totals import Cell, Entity, HourTotals, Totals, Used
+from tokentide.console.audit.totals import Aggregates, Cell, Entity, HourTotals, Used
 from tokentide.schemas import Period, Scope, SettingsError, pico_from_usd
 from tokentide.sinks import ClickHouseSettings, connect, translated
 
@@ -27,15 +27,6 @@ _SCOPE_COLUMNS = {
     Scope.OPERATION: "ifNull(operation, '')",
 }
 _ROWS_A_BLOCK = 65_536
-
-
-class Aggregates(NamedTuple):
-    """Totals, and what of them was added by earlier audits; all of one look, so that they belong together."""
-
-    totals: Totals
-    adjusted: Totals
-    version: int
-    """The highest version of what was added; 0 for none."""
 
 
 class Warehouse:
