@@ -97,7 +97,7 @@ class Brokers:
     async def _reassign(self, topics: Sequence[str], shift: int) -> None:
         client = AIOKafkaAdminClient(bootstrap_servers=self.bootstrap)
         known = self._admin().list_topics(timeout=20).topics
-        moved: list[Any] = [
+        moved: list[tuple[str, list[Any], dict[int, bytes]]] = [
             (
                 topic,
                 [
