@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any, NamedTuple
 
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 
 from tokentide.console.settings import ConsoleSettings
 from tokentide.schemas import changelog_name
@@ -125,7 +125,15 @@ class Sources:
             for partition, records in self.log.items()
         ]
         meter = Consumer({**settings.kafka.librdkafka(), "group.id": settings.meter_id})
-        meter.commit(offsets=ends, asynchronous=False)
+        deadline = time.monotonic() + 30
+        while True:
+            try:
+                meter.commit(offsets=ends, asynchronous=False)
+                break
+            except KafkaException as error:  # a cluster that has just started has no coordinator yet
+                if not error.args[0].retriable() or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.2)
         meter.close()
 
     def _write_changelog(self, settings: ConsoleSettings) -> None:

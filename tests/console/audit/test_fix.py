@@ -21,9 +21,9 @@ from tokentide.console.audit import (
     publish_corrections,
     run_audit,
 )
-from tokentide.console.audit.correction import corrections
+from tokentide.console.audit.correction import Aggregates, corrections
 from tokentide.console.audit.fix import updates
-from tokentide.console.audit.totals import Aggregates, Cell, Used
+from tokentide.console.audit.totals import Cell, Used
 from tokentide.console.settings import ConsoleSettings
 from tokentide.schemas import Period, Scope, SettingsError
 from tokentide.sinks import connect
@@ -50,10 +50,10 @@ def audit_by_command(settings: ConsoleSettings, *arguments: str) -> Answer:
     return run("audit", *arguments, environment={**settings.environment(), "COLUMNS": "200"})
 
 
-def published(settings: ConsoleSettings) -> list[tuple[bytes, int, dict[str, Any]]]:
+def published(settings: ConsoleSettings) -> list[tuple[str, int | None, dict[str, Any]]]:
     """Key, partition and content of the records of usage.spend."""
     return [
-        (message.key() or b"", message.partition() or 0, json.loads(message.value() or b""))
+        ((message.key() or b"").decode(), message.partition(), json.loads(message.value() or b"{}"))
         for message in read_topic(settings.kafka.broker, settings.topics.spend)
     ]
 
@@ -89,7 +89,7 @@ def test_a_repeat_that_was_counted_twice_is_taken_out_of_every_total(settings: C
     partitions = settings.partitions
     for key, partition, update in published(settings):
         name = f"{update['scope']}:{update['scope_id']}"
-        assert (key.decode(), partition) == (f"{name}|0|audit", entity_partition(name, partitions))
+        assert (key, partition) == (f"{name}|0|audit", entity_partition(name, partitions))
         assert (update["adjustment"], update["source_partition"], update["version"]) == ("audit", 0, 1000)
         assert {each["period"] for each in update["totals"]} == {"hour", "day", "month"}
     assert len(published(settings)) == 4  # bob, his team, the provider, the model

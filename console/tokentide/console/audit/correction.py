@@ -1,11 +1,20 @@
-"""What an audit would add to a total of ClickHouse to make it right."""
+"""What an audit adds to a total of ClickHouse to make it right."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from tokentide.console.audit.totals import Aggregates, Cell, Totals, Used
+from tokentide.console.audit.totals import Cell, Totals, Used
 
-__all__ = ["Correction", "corrections"]
+__all__ = ["Aggregates", "Correction", "corrections"]
+
+
+class Aggregates(NamedTuple):
+    """Totals, and what of them was added by earlier audits; all of one look, so that they belong together."""
+
+    totals: Totals
+    adjusted: Totals
+    version: int
+    """The highest version of what was added; 0 for none."""
 
 
 class Correction(NamedTuple):

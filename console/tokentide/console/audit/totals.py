@@ -57,15 +57,6 @@ Totals = dict[Cell, Used]
 Hour = tuple[int, Entity, int]
 
 
-class Aggregates(NamedTuple):
-    """Totals, and what of them was added by earlier audits; all of one look, so that they belong together."""
-
-    totals: Totals
-    adjusted: Totals
-    version: int
-    """The highest version of what was added; 0 for none."""
-
-
 class HourTotals:
     """What each source partition adds to each entity's hours; memory grows with those, not with events."""
 

@@ -5,14 +5,15 @@ from collections.abc import Iterable, Iterator, Sequence
 from decimal import Decimal
 from typing import Any
 
+from tokentide.console.audit.correction import Aggregates
 from tokentide.console.audit.identities import Identity, Place
 from tokentide.console.audit.log import Span
 from tokentide.console.audit.overrides import PriceStep
-from tokentide.console.audit.totals import Aggregates, Cell, Entity, HourTotals, Used
+from tokentide.console.audit.totals import Cell, Entity, HourTotals, Used
 from tokentide.schemas import Period, Scope, SettingsError, pico_from_usd
 from tokentide.sinks import ClickHouseSettings, connect, translated
 
-__all__ = ["AUDIT", "Aggregates", "Warehouse"]
+__all__ = ["AUDIT", "Warehouse"]
 
 AUDIT = "audit"
 """The adjustment that `tokentide audit --fix` publishes."""
