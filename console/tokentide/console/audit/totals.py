@@ -6,7 +6,6 @@ from typing import NamedTuple
 from tokentide.schemas import Period, Scope, UsageEvent, period_start
 
 __all__ = [
-    "Aggregates",
     "Cell",
     "Entity",
     "HourTotals",
