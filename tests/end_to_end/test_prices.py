@@ -1,10 +1,9 @@
 """An own price that is set and withdrawn while events flow, on real servers and real processes."""
 
 import os
-import threading
-import time
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -42,16 +41,11 @@ def test_prices_that_change_in_mid_stream_stay_exact(servers: Servers, tmp_path:
         variables={**os.environ, "TOKENTIDE_SESSION_TIMEOUT_SECONDS": "8"},
     ) as running:
         settings = running.settings
-        producing = threading.Thread(
-            target=send,
-            args=(traffic(20_000, seed=3, end=end), running.bootstrap, settings.topics.events),
-            kwargs={"per_second": 1_500.0},
-        )
-        producing.start()
-        for change in (*changes, withdrawn):
-            time.sleep(3)
-            write_price(settings.kafka, settings.topics.prices, change)
-        producing.join()
+        events = iter(traffic(20_000, seed=3, end=end))
+        for change in (*changes, withdrawn, None):
+            send(islice(events, 5_000), running.bootstrap, settings.topics.events, per_second=1_500.0)
+            if change is not None:
+                write_price(settings.kafka, settings.topics.prices, change)
 
         wait_until_settled(settings, 120.0)
 

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from aiokafka.admin import AIOKafkaAdminClient  # type: ignore[import-untyped]
 from aiokafka.protocol.admin import AlterPartitionReassignmentsRequest  # type: ignore[import-untyped]
@@ -96,7 +97,7 @@ class Brokers:
     async def _reassign(self, topics: Sequence[str], shift: int) -> None:
         client = AIOKafkaAdminClient(bootstrap_servers=self.bootstrap)
         known = self._admin().list_topics(timeout=20).topics
-        moved = [
+        moved: list[tuple[str, list[Any], dict[int, bytes]]] = [
             (
                 topic,
                 [

@@ -34,7 +34,7 @@ METRICS: Mapping[str, str] = {
     "tokentide_seen_files": "Files of event ids on disk.",
     "tokentide_duplicates_total": "Events that were dropped as repeats.",
     "tokentide_rejected_total": "Records that were refused.",
-    "tokentide_state_records": "Records of the stage's state, which its changelog holds too.",
+    "tokentide_state_records": "Records of the stage's state by kind, day or month; its changelog holds them too.",
     "tokentide_state_entities": "Entities in the stage's state.",
     "tokentide_state_cells": "Partial totals in the stage's state.",
     "tokentide_state_fired": "Alerts that are remembered as raised.",

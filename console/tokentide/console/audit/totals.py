@@ -5,7 +5,17 @@ from typing import NamedTuple
 
 from tokentide.schemas import Period, Scope, UsageEvent, period_start
 
-__all__ = ["Cell", "Entity", "HourTotals", "Totals", "Used", "add_to", "entities", "overall", "roll_up"]
+__all__ = [
+    "Cell",
+    "Entity",
+    "HourTotals",
+    "Totals",
+    "Used",
+    "add_to",
+    "entities",
+    "overall",
+    "roll_up",
+]
 
 
 class Used(NamedTuple):

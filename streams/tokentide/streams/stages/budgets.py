@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 
 from tokentide.schemas import Limits, SettingsError, TopicNames
 from tokentide.schemas.chunk import Chunk, Record
+from tokentide.schemas.gauge import Gauge
 from tokentide.streams.budget_index import BudgetIndex
 from tokentide.streams.budgets import BudgetState
 from tokentide.streams.clock import Grace
@@ -127,18 +128,15 @@ class BudgetStage:
 
     drain = flush
 
-    def gauges(self) -> Iterator[tuple[str, Mapping[str, str], float]]:
-        """Yield (name, labels, value): what is remembered, and up to when totals are complete, in Unix seconds.
-
-        The watermark is that of all source partitions, as each partition of `usage.spend` tells it.
-        """
+    def gauges(self) -> Iterator[Gauge]:
+        """Yield what is remembered, and up to when the totals of all source partitions are complete."""
         for partition, state in self._states.items():
+            labels = {"stage": "budgets", "partition": str(partition)}
             for what, count in state.sizes().items():
-                labels = {"stage": "budgets", "partition": str(partition)}
-                yield f"tokentide_state_{what}", labels, float(count)
+                yield Gauge(f"tokentide_state_{what}", labels, count)
             if state.complete_up_to is not None:
-                seconds = state.complete_up_to / 1000
-                yield "tokentide_complete_up_to_seconds", {"partition": str(partition)}, seconds
+                place = {"partition": str(partition)}
+                yield Gauge("tokentide_complete_up_to_seconds", place, state.complete_up_to / 1000)
 
     def _review(self, key: str) -> None:
         state = self._states.get(entity_partition(key, self._partitions))

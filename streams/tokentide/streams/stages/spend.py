@@ -3,10 +3,11 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from tokentide.schemas import DataLossError, TopicNames
 from tokentide.schemas.chunk import Chunk, Record
+from tokentide.schemas.gauge import Gauge
 from tokentide.streams.coverage import coverage, event_clock
 from tokentide.streams.day import FENCE_KEY
 from tokentide.streams.log import Log
@@ -108,6 +109,13 @@ class SpendStage:
         return durable
 
     drain = flush
+
+    def gauges(self) -> Iterator[Gauge]:
+        """Yield how many records of the changelog the state takes."""
+        for partition, state in self._states.items():
+            for kind, count in state.sizes.items():
+                labels = {"stage": "spend", "partition": str(partition), "kind": kind}
+                yield Gauge("tokentide_state_records", labels, count)
 
     def _publish(self, group: Delivery, partition: int, changed: SpendChanges) -> None:
         for key, adjustment, value in changed.spend:
