@@ -170,6 +170,9 @@ class Worker:
             broker_commit_interval=0.5,
             broker_max_poll_records=settings.chunk_records * 2,
             consumer_auto_offset_reset="earliest",
+            # A leader that moved while a partition without a commit was opened is asked again only when it is known:
+            # aiokafka refreshes no metadata then, and all that is fetched from that node waits.
+            consumer_metadata_max_age_ms=5000,
             consumer_group_instance_id=settings.name,
             consumer_max_fetch_size=2 * 1024 * 1024,
             stream_buffer_maxsize=4,
