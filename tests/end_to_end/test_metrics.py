@@ -26,14 +26,6 @@ ROOT = Path(__file__).parent.parent.parent
 PARTITIONS = 2
 EVENTS = 2000
 # Told by the stages spend and budgets; take a name out when its stage tells it.
-OF_OTHER_BRANCHES = {
-    "tokentide_state_records",
-    "tokentide_state_entities",
-    "tokentide_state_cells",
-    "tokentide_state_fired",
-    "tokentide_complete_up_to_seconds",
-}
-
 Served = dict[str, dict[tuple[str, ...], float]]
 
 
@@ -88,7 +80,7 @@ def test_a_worker_serves_what_the_document_lists(running: Stack, worker: str, pa
     served = scrape(running, worker)
 
     ours = {name for name in served if name.startswith("tokentide_")}
-    assert ours == documented("Every worker", part) - OF_OTHER_BRANCHES
+    assert ours == documented("Every worker", part)
     assert served["process_resident_memory_bytes"][()] > 10_000_000
 
 

@@ -135,6 +135,28 @@ def test_a_partition_that_went_while_it_was_looked_at_is_forgotten() -> None:
     assert marks.of(0, 0) is None
 
 
+def test_all_look_at_the_same_moments() -> None:
+    time = Time()
+    time.now += 3
+    looks: list[tuple[int, float]] = []
+
+    def unread(partition: int, _position: int) -> int:
+        looks.append((partition, time.now - 1_800_000_000.0))
+        return 0
+
+    marks = Watermarks(unread, 4, DELAY, clock=time.wall)
+    for partition in (0, 1):
+        marks.open(partition)
+        marks.of(partition, time.ms(partition))
+        time.now += 4
+    while time.now < 1_800_000_000.0 + 50:
+        looked(marks, {0: 1, 1: 1})
+        time.now += 1
+
+    assert [moment for partition, moment in looks if partition == 0] == [15, 30, 45]
+    assert [moment for partition, moment in looks if partition == 1] == [15, 30, 45]
+
+
 @pytest.mark.parametrize(("partitions", "seconds"), [(4, 1.0), (100, 10.0)])
 def test_a_mark_is_told_once_and_not_more_often_than_all_can_hear(partitions: int, seconds: float) -> None:
     time = Time()

@@ -12,16 +12,17 @@ __all__ = ["Watermarks"]
 
 _LOGGER = logging.getLogger(__name__)
 _TELL_SECONDS = 1.0
-_IDLE_SECONDS = 15.0
+_LOOK_SECONDS = 15.0
+_IDLE_SECONDS = 5.0
 _FIRST_LOOK_SECONDS = 1.0
 _RECORDS_A_SECOND = 1000
 
 
 @dataclass
 class _Mark:
-    """What is known of one partition; monotonic seconds, and Unix milliseconds for marks."""
+    """What is known of one partition: Unix seconds, Unix milliseconds for marks, and a monotonic clock."""
 
-    active_at: float
+    look_at: float
     event_time: int = 0
     met: int = 0
     read_at: int = 0
@@ -33,7 +34,8 @@ class Watermarks:
     """The event time watermarks of the partitions that a worker owns, in Unix milliseconds.
 
     A mark is the largest event time met, less `delay_seconds` for what is out of order. A partition without events
-    advances by the clock: it is complete up to the moment of a look that found nothing unread. Marks only rise.
+    advances by the clock: it is complete up to the moment of a look that found nothing unread. All workers look
+    at the same moments, four a minute, so that a quiet pipeline is at rest in between. Marks only rise.
     """
 
     def __init__(
@@ -59,7 +61,7 @@ class Watermarks:
 
     def open(self, partition: int) -> None:
         """Own the partition; a first look at it comes soon."""
-        self._marks[partition] = _Mark(self._monotonic() - _IDLE_SECONDS + _FIRST_LOOK_SECONDS)
+        self._marks[partition] = _Mark(self._clock() + _FIRST_LOOK_SECONDS)
 
     def close(self, partition: int) -> None:
         """Forget the partition."""
@@ -69,9 +71,10 @@ class Watermarks:
         """Return the mark when the largest event time met is this; None when nothing is known."""
         mark = self._marks[partition]
         if event_time > mark.event_time:
-            mark.event_time, mark.active_at = event_time, self._monotonic()
+            now = self._clock()
+            mark.event_time, mark.look_at = event_time, _next_look(now + _IDLE_SECONDS)
             # Once: would an event ahead of the clock follow it, a quiet pipeline told marks every second.
-            mark.met = max(mark.met, min(event_time, int(self._clock() * 1000)))
+            mark.met = max(mark.met, min(event_time, int(now * 1000)))
         known = max(mark.met, mark.read_at)
         return known - self._delay_ms if known else None
 
@@ -95,15 +98,13 @@ class Watermarks:
                 if partition in self._marks:
                     self._marks[partition].read_at = max(moment, self._marks[partition].read_at)
             self._look = None
-        now = self._monotonic()
+        now = self._clock()
         idle = {
-            partition: fence
-            for partition, fence in fences.items()
-            if now - self._marks[partition].active_at >= _IDLE_SECONDS
+            partition: fence for partition, fence in fences.items() if now >= self._marks[partition].look_at
         }
         if idle:
             for partition in idle:
-                self._marks[partition].active_at = now
+                self._marks[partition].look_at = _next_look(now)
             self._look = asyncio.create_task(asyncio.to_thread(self._read_at, idle))
 
     def _read_at(self, fences: Mapping[int, int]) -> dict[int, int]:
@@ -117,3 +118,8 @@ class Watermarks:
             except ServiceUnavailableError as error:
                 _LOGGER.debug("partition %d cannot be looked at now: %s", partition, error)
         return found
+
+
+def _next_look(now: float) -> float:
+    """Return the first common moment after `now`."""
+    return (now // _LOOK_SECONDS + 1) * _LOOK_SECONDS
