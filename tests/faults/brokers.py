@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from aiokafka.admin import AIOKafkaAdminClient  # type: ignore[import-untyped]
+from aiokafka.errors import KafkaError as AioKafkaError  # type: ignore[import-untyped]
 from aiokafka.protocol.admin import AlterPartitionReassignmentsRequest  # type: ignore[import-untyped]
 from confluent_kafka import ElectionType, KafkaException
 from confluent_kafka.admin import AdminClient
@@ -23,6 +24,7 @@ __all__ = ["Brokers"]
 
 _CLEANER = {"log.cleaner.backoff.ms": "500"}
 _STOP_SECONDS = 4.0
+_REASSIGN_SECONDS = 20.0
 
 
 class Brokers:
@@ -89,10 +91,17 @@ class Brokers:
         with suppress(KafkaException, TimeoutError):
             admin.elect_leaders(ElectionType.PREFERRED).result(20)
 
-    def reassign(self, topics: Sequence[str], shift: int) -> None:
-        """Give every partition of the topics other leaders: the next nodes by `shift` in its list of replicas."""
-        asyncio.run(self._reassign(topics, shift))
+    def reassign(self, topics: Sequence[str], shift: int) -> bool:
+        """Give every partition of the topics other leaders: the next nodes by `shift` in its list of replicas.
+
+        Returns whether Kafka took it: while nodes are away it may not answer.
+        """
+        try:
+            asyncio.run(asyncio.wait_for(self._reassign(topics, shift), _REASSIGN_SECONDS))
+        except (AioKafkaError, KafkaException, TimeoutError):
+            return False
         self.elect()
+        return True
 
     async def _reassign(self, topics: Sequence[str], shift: int) -> None:
         client = AIOKafkaAdminClient(bootstrap_servers=self.bootstrap)

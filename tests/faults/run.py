@@ -175,7 +175,8 @@ class Run:
         elif fault.kind == "elect":
             self._brokers.elect()
         elif fault.kind == "reassign":
-            self._brokers.reassign([plan.name for plan in self.settings.topic_plans()], int(fault.detail))
+            names = [plan.name for plan in self.settings.topic_plans()]
+            return self._brokers.reassign(names, int(fault.detail))
         elif fault.kind == "full":
             return self._disks.fill(lambda: self._pid(fault.target), fault.seconds)
         elif fault.kind == "price":
