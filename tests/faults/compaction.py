@@ -1,6 +1,7 @@
 """A compaction of the changelogs that really happens, within seconds."""
 
 import time
+from collections.abc import Callable
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 from support.oracle import read_topic
@@ -19,12 +20,16 @@ COMPACTING = {
 _COMPACTED_SECONDS = 90.0
 
 
-def wait_until_compacted(broker: str, topics: list[str]) -> list[str]:
-    """Return when each topic holds far fewer records than were written to it; else a sentence for each."""
+def wait_until_compacted(broker: str, topics: list[str], trickle: Callable[[], None]) -> list[str]:
+    """Return when each topic holds far fewer records than were written to it; else a sentence for each.
+
+    `trickle` has something written to them, now and then: Kafka closes a segment only when another record comes.
+    """
     deadline = time.monotonic() + _COMPACTED_SECONDS
     waiting = list(topics)
     while waiting and time.monotonic() < deadline:
-        time.sleep(1.0)
+        trickle()
+        time.sleep(2.0)
         waiting = [topic for topic in waiting if not _is_compacted(broker, topic)]
     return [f"{topic} was not compacted within {_COMPACTED_SECONDS:.0f} s" for topic in waiting]
 

@@ -1,5 +1,6 @@
 """One schedule, played once on the servers of an arena."""
 
+import itertools
 import json
 import os
 import signal
@@ -37,6 +38,7 @@ SETTLE_SECONDS = 180.0
 PRODUCED_SECONDS = 300.0
 RUNNING_SECONDS = 120.0
 TAIL_EVENTS = 300
+TRICKLE_EVENTS = 60
 TESTS = Path(__file__).parent.parent
 
 
@@ -216,7 +218,14 @@ class Run:
     def _compact(self) -> list[str]:
         """Wait for a compaction, and make every meter recover from what it left."""
         names = [changelog_name(self.settings.meter_id, stage) for stage in ("spend", "budgets")]
-        problems = wait_until_compacted(self.settings.kafka.broker, names)
+        seeds = itertools.count(2_000_000_000 + self._schedule.seed * 100)
+
+        def trickle() -> None:
+            """A few events of many users, so that every partition of the changelogs gets records."""
+            events = traffic(TRICKLE_EVENTS, seed=next(seeds), end=self._end, shares=HARD)
+            send(events, self.settings.kafka.broker, self.settings.topics.events)
+
+        problems = wait_until_compacted(self.settings.kafka.broker, names, trickle)
         for name in self.pipeline.workers:
             if name.startswith("meter"):
                 self.pipeline.strike("kill", name)
