@@ -212,7 +212,7 @@ def _read_prices(settings: ConsoleSettings, audit: _Audit) -> KnownPrices:
 def _calm_lag(settings: ConsoleSettings) -> Mapping[str, int]:
     """Return how far the pipeline is behind, in a moment when that is not for watermarks alone.
 
-    They come about once a second on a pipeline at rest, and take a moment to land.
+    They come four times a minute on a pipeline at rest, and take a moment to land.
     """
     deadline = time.monotonic() + _CALM_SECONDS
     with LagReader(settings) as reader:
