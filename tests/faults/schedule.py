@@ -148,7 +148,7 @@ class _Draw:
         if draw < 0.83:
             return self._join_or_leave(moment)
         if draw < 0.87:
-            target = self.chance.choice((CLICKHOUSE, self.chance.choice(self._meters)))
+            target = self.chance.choice((self._sinks[0], self.chance.choice(self._meters)))
             return Fault(moment, "full", target, self.chance.uniform(0.5, 5.0))
         if draw < 0.91 and self.nodes > 1:
             if self.chance.random() < 0.5:

@@ -45,7 +45,8 @@ def spent(day: int) -> dict[str, object]:
 
 
 def watermarks(second: int) -> list[dict[str, object]]:
-    return [{"source_partition": source, "complete_up_to": second * 1000} for source in range(4)]
+    told = {"complete_up_to": second * 1000, "event_time": second * 1000}
+    return [{"source_partition": source, **told} for source in range(4)]
 
 
 def test_a_closed_entity_is_deleted_and_a_new_owner_measures_the_same(

@@ -72,7 +72,8 @@ class Mark(NamedTuple):
         return (FIRST + self.day * DAY_SECONDS) * 1000
 
     def value(self) -> bytes:
-        return json.dumps({"source_partition": self.source, "complete_up_to": self.milliseconds}).encode()
+        told = {"complete_up_to": self.milliseconds, "event_time": self.milliseconds}
+        return json.dumps({"source_partition": self.source, **told}).encode()
 
 
 Log = list[Put | Mark]
@@ -190,7 +191,11 @@ def test_a_watermark_moves_the_position_and_writes_nothing_else() -> None:
     [(key, value)] = changes.changelog
     assert (key, json.loads(value)) == (
         POSITION_KEY,
-        {"position": 40, "watermarks": {"0": milliseconds, "1": milliseconds}},
+        {
+            "position": 40,
+            "watermarks": {"0": milliseconds, "1": milliseconds},
+            "event_time": milliseconds,
+        },
     )
 
 
@@ -481,6 +486,23 @@ def test_whatever_crashes_open_cells_are_whole_closed_ones_gone_and_every_alert_
         for percent in (50, 100)
         if period == "day" and name != "user:eve" and usd * 100 >= 10 * percent
     }
+
+
+def test_partitions_at_rest_close_nothing_beyond_what_events_have_come_to() -> None:
+    state = BudgetState(budgets("ann"), SOURCES, GRACE)
+    present = Mark(0, 1000)
+    for source in range(SOURCES):
+        record = {"source_partition": source, "complete_up_to": present.milliseconds}
+        state.apply(json.dumps(record).encode(), source)
+    settle(state)
+    state.apply(Put("ann", 0, 10, 1).value(), SOURCES)
+
+    raised = alerts_of(state)
+
+    assert {alert.threshold_pct for alert in raised} == {50, 100}
+    assert all(alert.complete_up_to is not None for alert in raised)
+    settle(state)
+    assert state.sizes()["cells"] > 0
 
 
 def test_a_large_state_is_swept_in_parts() -> None:

@@ -164,6 +164,9 @@ def test_a_mark_is_told_once_and_not_more_often_than_all_can_hear(partitions: in
 
     assert marks.is_due(0, 5)
     time.now += 1000
+    marks.of(0, 4000)
+    assert marks.is_due(0, 5), "an event came, though of a time long past"
+    time.now += 1000
     assert not marks.is_due(0, 5), "nothing new"
     assert marks.is_due(0, 6)
     time.now += seconds * 0.9

@@ -77,6 +77,11 @@ class SpendUpdate(BaseModel):
         default=None,
         description="Event time watermark of the source partition in Unix milliseconds; null: not known.",
     )
+    event_time: int | None = Field(
+        default=None,
+        description="In a watermark: the largest event time that the source partition has met, in Unix milliseconds; "
+        "null: none yet.",
+    )
     adjustment: str = Field(
         default="",
         description="Empty: `totals` are absolute. `late/N`: what the event at source offset N adds to periods "

@@ -34,6 +34,7 @@ class Update(msgspec.Struct):
     scope_id: str = ""
     version: Whole = 0
     complete_up_to: int | None = None
+    event_time: int | None = None
     adjustment: str = ""
     totals: list[Total] = []
 

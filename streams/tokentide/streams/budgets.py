@@ -99,7 +99,7 @@ class BudgetState:
         """Forget what is closed: the changelog may still hold it, or hold it again, from a worker that woke up."""
         self._cells = sum(len(entity.cells) for entity in self._entities.values())
         self._fired = sum(len(entity.fired) for entity in self._entities.values())
-        self._horizon = Horizon.at(self.complete_up_to, self._grace)
+        self._horizon = Horizon.at(self._progress.closing_time, self._grace)
         self._remembered = self._swept = self._horizon
         for key in list(self._entities):
             self._sweep(key)
@@ -113,8 +113,8 @@ class BudgetState:
             elif update.totals:
                 raise ValueError("totals without a scope")
             elif update.complete_up_to is not None:
-                self._progress.advance(update.source_partition, update.complete_up_to)
-                self._horizon = Horizon.at(self.complete_up_to, self._grace)
+                self._progress.advance(update.source_partition, update.complete_up_to, update.event_time or 0)
+                self._horizon = Horizon.at(self._progress.closing_time, self._grace)
         except (msgspec.MsgspecError, ValueError) as error:
             raise DataLossError(
                 f"usage.spend holds at offset {offset} what no meter of this version writes: {error}"

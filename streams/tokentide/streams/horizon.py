@@ -27,11 +27,11 @@ class Horizon(NamedTuple):
         return self.closes(Period.MONTH if is_month else Period.DAY, start)
 
     @classmethod
-    def at(cls, complete_up_to: int | None, grace: Grace) -> Self:
-        """Return what is closed at a watermark in Unix milliseconds: all whose end + grace is not beyond it."""
-        if complete_up_to is None:
+    def at(cls, moment: int | None, grace: Grace) -> Self:
+        """Return what is closed at a moment of event time in Unix milliseconds: all whose end + grace is over."""
+        if moment is None:
             return cls()
-        second = complete_up_to // 1000
+        second = moment // 1000
         return cls(
             period_start(Period.DAY, second - grace.days), period_start(Period.MONTH, second - grace.months)
         )

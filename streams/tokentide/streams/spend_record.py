@@ -38,10 +38,15 @@ def update_record(
     return _encode(record)
 
 
-def watermark_record(source_partition: int, complete_up_to: int) -> tuple[bytes, bytes]:
-    """Return key and value of the SpendUpdate that tells a watermark, in Unix milliseconds."""
-    value = _encode({"source_partition": source_partition, "complete_up_to": complete_up_to})
-    return b"#watermark|%d" % source_partition, value
+def watermark_record(source_partition: int, complete_up_to: int, event_time: int) -> tuple[bytes, bytes]:
+    """Return key and value of the SpendUpdate that tells a watermark, in Unix milliseconds.
+
+    `event_time` is the largest one met, 0 for none.
+    """
+    record = {"source_partition": source_partition, "complete_up_to": complete_up_to}
+    if event_time:
+        record["event_time"] = event_time
+    return b"#watermark|%d" % source_partition, _encode(record)
 
 
 def spend_total(period: str, start: int, total: Sequence[int]) -> dict[str, Any]:

@@ -26,7 +26,7 @@ class _Mark:
     event_time: int = 0
     met: int = 0
     read_at: int = 0
-    told: int = 0
+    told: tuple[int, int] = (0, 0)
     told_at: float = float("-inf")
 
 
@@ -79,11 +79,12 @@ class Watermarks:
         return known - self._delay_ms if known else None
 
     def is_due(self, partition: int, complete_up_to: int) -> bool:
-        """Whether to tell the mark now; what is told once is not told again."""
+        """Whether to tell the mark, or the event time, now; what is told once is not told again."""
         mark, now = self._marks[partition], self._monotonic()
-        if complete_up_to <= mark.told or now - mark.told_at < self._tell_seconds:
+        news = (complete_up_to, mark.event_time)
+        if news == mark.told or now - mark.told_at < self._tell_seconds:
             return False
-        mark.told, mark.told_at = complete_up_to, now
+        mark.told, mark.told_at = news, now
         return True
 
     def look_after(self, fences: Mapping[int, int]) -> None:

@@ -4,11 +4,10 @@ import fcntl
 import os
 import random
 import socket
-import tempfile
 import threading
 from collections.abc import Collection
-from pathlib import Path
 
+from tokentide.console.kafka.jars import cache_directory
 from tokentide.schemas.errors import ServiceUnavailableError, SettingsError
 
 __all__ = ["HOST", "check_port", "free_ports"]
@@ -67,8 +66,9 @@ def _claim(port: int) -> bool:
     with _lock:
         if _claims is None:
             # Opened once and never closed: closing any descriptor of it would give up all locks of this process.
-            path = Path(tempfile.gettempdir()) / f"tokentide-ports-{os.getuid()}.lock"
-            _claims = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            folder = cache_directory()
+            folder.mkdir(parents=True, exist_ok=True)
+            _claims = os.open(folder / "ports.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         if port in _claimed:
             return False
         try:

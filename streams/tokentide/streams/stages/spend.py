@@ -100,7 +100,7 @@ class SpendStage:
                 records += [(partition, *record) for record in changed.changelog]
                 durable[partition] = changed.priced
             if complete_up_to is not None and not state.is_catching_up:
-                self._tell(published, partition, complete_up_to)
+                self._tell(published, partition, complete_up_to, state.clock.event_time)
             months, gone = state.fold(_FOLDED_A_FLUSH)
             records += [(partition, *record) for record in months]
             deletions += [(partition, key) for key in gone]
@@ -124,10 +124,10 @@ class SpendStage:
                 self._spend, value, key=name.encode(), partition=entity_partition(key, self._partitions)
             )
 
-    def _tell(self, group: Delivery, partition: int, complete_up_to: int) -> None:
+    def _tell(self, group: Delivery, partition: int, complete_up_to: int, event_time: int) -> None:
         """Tell every partition of `usage.spend` how far this one is, behind the totals that rest on it."""
         if self._watermarks.is_due(partition, complete_up_to):
-            key, value = watermark_record(partition, complete_up_to)
+            key, value = watermark_record(partition, complete_up_to, event_time)
             for place in range(self._partitions):
                 group.send(self._spend, value, key=key, partition=place)
 
