@@ -7,8 +7,45 @@ import time
 from pathlib import Path
 
 import pytest
+from confluent_kafka import Consumer
 
 from tokentide.console.stack import Stack
+from tokentide.streams.worker import CRASHED
+
+
+def _log_path(stack: Stack, name: str) -> Path:
+    return next(status.log_path for status in stack.statuses() if status.name == name)
+
+
+def _join(consumer: Consumer, topic: str) -> None:
+    """Return when the consumer has its partitions."""
+    consumer.subscribe([topic])
+    deadline = time.monotonic() + 60
+    while not consumer.assignment():
+        assert time.monotonic() < deadline
+        consumer.poll(0.2)
+
+
+@pytest.mark.slow
+def test_a_worker_whose_group_refuses_it_ends_instead_of_standing_still(tmp_path: Path) -> None:
+    with Stack(tmp_path / "stack", meters=0, sinks=0, partitions=2) as running:
+        group = running.settings.meter_id
+        foreign = Consumer({"bootstrap.servers": running.bootstrap, "group.id": group})
+        try:
+            _join(foreign, running.settings.topics.events)
+            ended = subprocess.run(
+                [sys.executable, "-m", "tokentide.console.cli", "worker", "meter"],
+                env={**os.environ, **running.environment, "TOKENTIDE_WORKER": "meter-1"},
+                cwd=tmp_path,
+                capture_output=True,
+                text=True,
+                timeout=45,
+                check=False,
+            )
+        finally:
+            foreign.close()
+    assert ended.returncode == CRASHED
+    assert f"the group {group} cannot be joined: InconsistentGroupProtocolError" in ended.stderr
 
 
 @pytest.mark.slow
@@ -23,7 +60,7 @@ def test_two_workers_of_one_name_are_told_to_take_two(tmp_path: Path) -> None:
                 stdout=log,
                 stderr=log,
             )
-        logs = [second, *(status.log_path for status in running.statuses() if status.name == "meter-1")]
+        logs = [second, _log_path(running, "meter-1")]
         try:
             deadline = time.monotonic() + 90
             while not any("give each its own with TOKENTIDE_WORKER" in path.read_text() for path in logs):

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from tokentide.console.program import Backoff, Program, ProgramState
+from tokentide.console.program import Backoff, Program, ProgramState, last_lines
 from tokentide.console.settings import ConsoleSettings
 from tokentide.console.supervisor import Supervisor
 
@@ -69,7 +69,7 @@ class Pipeline:
                 name,
                 [sys.executable, *arguments],
                 environment={**self._variables, "PYTHONUNBUFFERED": "1", **variables},
-                log_path=self._folder / "logs" / f"{name}.log",
+                log_path=self._log_path(name),
                 directory=self._folder,
                 ready_line=ready_line,
                 stop_seconds=4.0,
@@ -113,6 +113,12 @@ class Pipeline:
         """Whether the process has printed that it is ready, in its present life."""
         return all(status.state is ProgramState.RUNNING for status in self._supervisors[name].statuses())
 
+    def away(self) -> dict[str, str]:
+        """Return who is not running, and what it printed last."""
+        return {
+            name: last_lines(self._log_path(name), 5) for name in self.workers if not self.is_running(name)
+        }
+
     def stop(self) -> None:
         """End all at once."""
         self.wait_thawed()
@@ -121,6 +127,9 @@ class Pipeline:
             thread.start()
         for thread in threads:
             thread.join()
+
+    def _log_path(self, name: str) -> Path:
+        return self._folder / "logs" / f"{name}.log"
 
     def _thaw(self, name: str) -> None:
         # It may have been removed meanwhile.

@@ -29,7 +29,8 @@ def _meter() -> int:
 def _sink() -> int:
     from tokentide.sinks import DeadLetters, SinkSettings, migrate, sink_stages
     from tokentide.streams.log import Log
-    from tokentide.streams.worker import Worker, WorkerSettings
+    from tokentide.streams.worker import Worker
+    from tokentide.streams.worker_settings import WorkerSettings
 
     settings = SinkSettings.from_env()
     log = Log(settings.kafka)

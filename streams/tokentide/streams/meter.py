@@ -12,7 +12,8 @@ from tokentide.streams.overrides import Overrides
 from tokentide.streams.prices import Catalogue
 from tokentide.streams.settings import MeterSettings
 from tokentide.streams.stages import BudgetStage, PricingStage, SpendStage
-from tokentide.streams.worker import Worker, WorkerSettings, stop_in_doubt
+from tokentide.streams.worker import Worker, stop_in_doubt
+from tokentide.streams.worker_settings import WorkerSettings
 
 __all__ = ["run_meter"]
 

@@ -4,6 +4,7 @@ aiokafka keeps what it is good at, the group and the fetching. What Faust 0.15.3
 is wrong around gaps, so here it decides nothing: see docs/exactness.md.
 """
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Iterable, Iterator
 from typing import Any, Protocol
@@ -56,6 +57,19 @@ class ChunkConsumer(driver.Consumer):
         with contextlib.suppress(AssertionError, AttributeError, ConsumerNotStarted):
             return self.highwater(tp)
         return None
+
+    def group_error(self) -> BaseException | None:
+        """Return what ended the work of the group's coordinator; None while there is none.
+
+        aiokafka tells it to whoever fetches, and waits for that. Faust fetches nothing without partitions: without
+        this a worker whose join was refused stood still for ever.
+        """
+        coordinator = getattr(getattr(self._thread, "_consumer", None), "_coordinator", None)
+        task: asyncio.Task[None] | None = getattr(coordinator, "_coordination_task", None)
+        if task is not None and task.done() and not task.cancelled() and task.exception() is not None:
+            return task.exception()
+        error: BaseException | None = getattr(coordinator, "_pending_exception", None)
+        return error
 
     async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, Any]]:
         """Fetch; stock Faust's checks, once a chunk instead of once a record."""

@@ -5,59 +5,40 @@ import contextlib
 import logging
 import os
 import signal
-import ssl
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import faust
-import yarl
 from faust.types import TP
 
-from tokentide.schemas import KafkaSettings, SettingsError
 from tokentide.schemas.chunk import Chunk
-from tokentide.schemas.gauge import Gauge, MetricsSettings
+from tokentide.schemas.gauge import Gauge
+from tokentide.streams.faust_app import make_app
 from tokentide.streams.lanes import Lanes
 from tokentide.streams.log import Log
 from tokentide.streams.stage import Measured, Stage
-from tokentide.streams.transport import ChunkTransport, RawSchema, SafeFlow
+from tokentide.streams.transport import RawSchema
+from tokentide.streams.worker_settings import WorkerSettings
 
 if TYPE_CHECKING:
     from tokentide.streams.metrics import MetricsServer
 
-__all__ = ["CRASHED", "STOPPED_IN_DOUBT", "Worker", "WorkerSettings", "stop_in_doubt"]
+__all__ = ["CRASHED", "STOPPED_IN_DOUBT", "Worker", "stop_in_doubt"]
 
 STOPPED_IN_DOUBT = 3
 """Exit code: a hole, a failed delivery, an error in a stage. Nothing is lost; a supervisor starts it again."""
 CRASHED = 4
-"""Exit code: Faust itself crashed, as it does on some rebalances. A supervisor starts it again."""
+"""Exit code: Faust crashed, as on some rebalances, or its group stands still. A supervisor starts it again."""
 
 _LOGGER = logging.getLogger(__name__)
 _TICK_SECONDS = 0.1
 _RESTLESS_ASSIGNMENTS, _RESTLESS_SECONDS = 5, 60.0
 _STOP_SECONDS = 3.0
 _SNAPSHOT_SECONDS = 1.0
-
-
-@dataclass(frozen=True)
-class WorkerSettings:
-    """What a worker needs besides its stages."""
-
-    group: str
-    """Consumer group and Faust app id."""
-    name: str
-    """Static group membership: unique in the group, the same after a restart, so no partition waits."""
-    kafka: KafkaSettings
-    work_dir: Path
-    session_timeout_seconds: float
-    flush_seconds: float
-    recovery_seconds: float = 300.0
-    chunk_records: int = 2000
-    metrics: MetricsSettings = field(default_factory=MetricsSettings)
+_LOOK_SECONDS = 0.2
 
 
 def stop_in_doubt(error: BaseException) -> None:
@@ -86,6 +67,7 @@ class Worker:
         self._tasks: list[asyncio.Task[None]] = []
         self._is_ready = False
         self._assigned_at: deque[float] = deque(maxlen=_RESTLESS_ASSIGNMENTS)
+        self._joining_since: float | None = time.monotonic()
 
     def run(self) -> int:
         """Work until SIGTERM or SIGINT; return the exit code. Prints `ready` once its partitions are recovered.
@@ -96,6 +78,7 @@ class Worker:
 
     def assigned(self, partitions: set[TP], generation: int) -> None:
         """Recover these partitions."""
+        self._joining_since = None
         self._assigned_at.append(time.monotonic())
         if (
             len(self._assigned_at) == _RESTLESS_ASSIGNMENTS
@@ -114,6 +97,7 @@ class Worker:
 
     async def revoked(self, partitions: set[TP]) -> None:
         """Make everything durable, but not for longer than the group waits."""
+        self._joining_since = time.monotonic()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._settings.session_timeout_seconds / 3):
                 await self._drain()
@@ -136,14 +120,14 @@ class Worker:
         server = self._metrics_server()
         if self._first is not None:
             await self._first()
-        app = self._app()
+        app = make_app(self._settings, self)
         if server is not None:
             self._spawn(self._keep_showing(server, app))
         for lanes in self._lanes.values():
             self._add_agent(app, lanes)
             self._spawn(self._keep_flushing(lanes))
-        await app.start()
-        code = await _first(stop, app)
+        starting = asyncio.create_task(app.start())
+        code = await self._until_over(stop, app, starting)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_STOP_SECONDS):
                 if code == 0:
@@ -154,41 +138,31 @@ class Worker:
         logging.shutdown()
         os._exit(code)
 
-    def _app(self) -> faust.App:
-        settings = self._settings
-        settings.work_dir.mkdir(parents=True, exist_ok=True)
-        session = settings.session_timeout_seconds
-        urls = [yarl.URL(f"kafka://{address.strip()}") for address in settings.kafka.broker.split(",")]
-        app = faust.App(
-            settings.group,
-            broker=urls,
-            broker_credentials=_credentials(settings.kafka),
-            broker_session_timeout=session,
-            broker_heartbeat_interval=session / 10,
-            broker_request_timeout=max(40.0, session * 1.5),
-            broker_rebalance_timeout=session,
-            broker_commit_interval=0.5,
-            broker_max_poll_records=settings.chunk_records * 2,
-            consumer_auto_offset_reset="earliest",
-            # A leader that moved while a partition without a commit was opened is asked again only when it is known:
-            # aiokafka refreshes no metadata then, and all that is fetched from that node waits.
-            consumer_metadata_max_age_ms=5000,
-            consumer_group_instance_id=settings.name,
-            consumer_max_fetch_size=2 * 1024 * 1024,
-            stream_buffer_maxsize=4,
-            stream_recovery_delay=0.0,
-            stream_wait_empty=False,
-            store="memory://",
-            datadir=str(settings.work_dir / "faust"),
-            topic_allow_declare=False,
-            topic_disable_leader=True,
-            web_enabled=False,
-            loop=asyncio.get_running_loop(),
-        )
-        app.transport = ChunkTransport(urls, app, loop=app.loop, assignments=self)
-        # A cached property of the app, which has no other way in; before any topic is declared.
-        app.__dict__["flow_control"] = SafeFlow(loop=app.loop)
-        return app
+    async def _until_over(self, stop: asyncio.Event, app: faust.App, starting: "asyncio.Task[Any]") -> int:
+        """Return the exit code of what comes first: the wish to stop, or a reason to start again."""
+        while not stop.is_set():
+            if reason := self._standstill(app, starting):
+                _LOGGER.critical("stopping: %s", reason)
+                return CRASHED
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_LOOK_SECONDS):
+                    await stop.wait()
+        return 0
+
+    def _standstill(self, app: faust.App, starting: "asyncio.Task[Any]") -> str | None:
+        """Return why this worker gets no more work; None while it may."""
+        group = self._settings.group
+        consumer: Any = app.consumer
+        if (error := consumer.group_error()) is not None:
+            return f"the group {group} cannot be joined: {error!r}"
+        if starting.done() and (error := starting.exception()) is not None:
+            return f"Faust did not start: {error!r}"
+        if app.should_stop:
+            return f"Faust crashed: {app.crash_reason!r}"
+        patience = self._settings.join_seconds
+        if self._joining_since is not None and time.monotonic() - self._joining_since > patience:
+            return f"the group {group} gave out no partitions for {patience:.0f} seconds"
+        return None
 
     def _add_agent(self, app: faust.App, lanes: Lanes) -> None:
         topic = app.topic(lanes.stage.topic, schema=RawSchema(key_serializer="raw", value_serializer="raw"))
@@ -275,33 +249,3 @@ class Worker:
 def _end_offset(consumer: Any, topic: str, partition: int) -> int | None:
     end: int | None = consumer.end_offset(TP(topic, partition))
     return end
-
-
-async def _first(stop: asyncio.Event, app: faust.App) -> int:
-    """Return the exit code of what comes first: the wish to stop, or a crash of Faust."""
-    while not stop.is_set():
-        if app.should_stop:
-            _LOGGER.critical("stopping: Faust crashed: %r", app.crash_reason)
-            return CRASHED
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(0.2):
-                await stop.wait()
-    return 0
-
-
-def _credentials(kafka: KafkaSettings) -> Any:
-    """Return the credentials as Faust wants them; raises SettingsError for a protocol that Kafka does not have."""
-    protocol = kafka.security_protocol
-    if protocol not in ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"):
-        raise SettingsError(
-            f"TOKENTIDE_KAFKA_SECURITY_PROTOCOL={protocol} must be PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL"
-        )
-    context = ssl.create_default_context(cafile=kafka.ssl_ca_location) if protocol.endswith("SSL") else None
-    if protocol.startswith("SASL"):
-        return faust.SASLCredentials(
-            username=kafka.sasl_username,
-            password=kafka.sasl_password,
-            mechanism=kafka.sasl_mechanism or "PLAIN",
-            ssl_context=context,
-        )
-    return faust.SSLCredentials(context) if context is not None else None
