@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 
@@ -23,7 +24,6 @@ from tokentide.streams.seen import SeenIds
 
 __all__ = ["Priced", "price_chunk"]
 
-_columns_of = operator.attrgetter(*FIELDS)
 _counts_of = operator.attrgetter(*Counts._fields)
 
 _NOTHING_CLOSED = EventClock()
@@ -153,9 +153,9 @@ def _rows(
     size = len(events)
     if not size:
         return pa.RecordBatch.from_pylist([], schema=PRICED_SCHEMA)
-    columns = dict(zip(FIELDS, zip(*map(_columns_of, events), strict=True), strict=True))
-    columns["tags"] = tuple(tuple(tags.items()) for tags in columns["tags"])
-    columns["metadata"] = tuple(bytes(raw).decode() for raw in columns["metadata"])
+    columns = dict(zip(FIELDS, zip(*map(msgspec.structs.astuple, events), strict=True), strict=True))
+    columns["tags"] = tuple([tuple(tags.items()) for tags in columns["tags"]])
+    columns["metadata"] = tuple([bytes(raw).decode() for raw in columns["metadata"]])
     arrays = {name: pa.array(values, PRICED_SCHEMA.field(name).type) for name, values in columns.items()}
     price: Any = Price(*zip(*prices, strict=True))  # type: ignore[arg-type]  # columns of Price
     arrays |= {
@@ -176,12 +176,12 @@ def _rows(
         (seconds < clock.closed_days).astype(np.int64) + (seconds < clock.closed_months)
     )
     money = pa.decimal128(38, 12)
-    for name, values in (
+    for name, rates in (
         ("input_price_per_mtok", price.input_per_mtok),
         ("output_price_per_mtok", price.output_per_mtok),
         ("cached_price_per_mtok", price.cached_per_mtok),
     ):
-        arrays[name] = pa.array(values, money)
+        arrays[name] = _few(rates, money)
     constants: dict[str, Any] = {
         "discount_pct": pa.scalar(Decimal(0), money),
         "currency": pa.scalar("USD"),
@@ -190,6 +190,13 @@ def _rows(
     }
     arrays |= {name: pa.repeat(value, size) for name, value in constants.items()}
     return pa.RecordBatch.from_arrays([arrays[name] for name in PRICED_SCHEMA.names], schema=PRICED_SCHEMA)
+
+
+def _few(values: Sequence[Any], kind: pa.DataType) -> Any:
+    """Return an array of objects that are few and occur often: each is converted once."""
+    few = {id(value): value for value in values}
+    places = {name: place for place, name in enumerate(few)}
+    return pa.array(list(few.values()), kind).take(pa.array([places[id(value)] for value in values]))
 
 
 def _usd(picos: Sequence[int | None]) -> Any:

@@ -10,9 +10,11 @@ from collections.abc import AsyncIterator, Iterable, Iterator
 from typing import Any, Protocol
 
 import faust
+from aiokafka.consumer import fetcher  # type: ignore[import-untyped]
 from faust.exceptions import ConsumerNotStarted
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
+from faust.types.tuples import ConsumerMessage
 from mode.utils.queues import FlowControlEvent
 
 from tokentide.schemas.chunk import Chunk, Record
@@ -33,6 +35,17 @@ class Assignments(Protocol):
 
     def committable(self) -> dict[TP, int]:
         """Return the offset to commit of each partition that has one."""
+
+
+class _PartitionRecords(fetcher.PartitionRecords):  # type: ignore[misc]
+    """Makes our records at once; aiokafka would make its own of them, which are thrown away."""
+
+    def _consumer_record(self, _: Any, record: Any) -> Record:
+        return Record(record.offset, record.timestamp, record.key, record.value, tuple(record.headers))
+
+
+# The fetcher has no other way in. The consumers of a worker's app are the only ones of aiokafka in its process.
+fetcher.PartitionRecords = _PartitionRecords
 
 
 class ChunkConsumer(driver.Consumer):
@@ -87,9 +100,7 @@ class ChunkConsumer(driver.Consumer):
                     return
                 if not (active is None or tp in active or tp in self._buffered_partitions):
                     break
-                message: Any = self._to_message(tp, piece[-1])
-                message.value = _chunk(tp, piece)
-                yield tp, message
+                yield tp, _message(tp, piece, generation)
 
     def _filter_tps_with_pending_acks(self, topics: Any = None) -> Iterator[TP]:
         return iter(self.transport.assignments.committable())
@@ -145,9 +156,22 @@ def _pieces(records: list[Any], size: int) -> Iterable[list[Any]]:
     return (records[start : start + size] for start in range(0, len(records), size))
 
 
-def _chunk(tp: TP, records: list[Any]) -> Chunk:
-    return Chunk(
+def _message(tp: TP, records: list[Record], generation: int) -> ConsumerMessage:
+    """Return the message that carries a chunk; Faust takes the value for bytes, and looks at the offset only."""
+    last = records[-1]
+    chunk: Any = Chunk(tp.topic, tp.partition, tuple(records))
+    return ConsumerMessage(
         tp.topic,
         tp.partition,
-        tuple([Record(r.offset, r.timestamp, r.key, r.value, r.headers) for r in records]),
+        last.offset,
+        last.timestamp / 1000,
+        timestamp_type=0,
+        headers=None,
+        key=None,
+        value=chunk,
+        checksum=None,
+        serialized_key_size=0,
+        serialized_value_size=0,
+        tp=tp,
+        generation_id=generation,
     )
