@@ -7,8 +7,8 @@ what the contender's folder says, with these variables:
 * `BENCH_CLICKHOUSE`: URL of ClickHouse; `BENCH_ROWS` and `BENCH_TOTALS`: the tables to fill, with database;
 * `BENCH_WARM`: after so many events the clock starts; `BENCH_FOLDER`: a folder for state and signals.
 
-A contender reads the topic from its beginning, prices each event, keeps a total for each user and each team and UTC day,
-writes one row an event into `BENCH_ROWS`, and the totals into `BENCH_TOTALS`, where for one key the row that was
+A contender reads the topic from its beginning, prices each event, keeps a total for each user and each team and UTC
+day, writes one row an event into `BENCH_ROWS`, and the totals into `BENCH_TOTALS`, where for one key the row that was
 written last counts. It calls `taken()` as it goes and `done()` when everything is in ClickHouse, and then ends.
 """
 
@@ -48,7 +48,7 @@ PRICES = {
     "claude-sonnet-4-5": (3_000_000, 15_000_000, 300_000),
     "gemini-2.5-flash": (300_000, 2_500_000, 30_000),
 }
-"""Pico-USD for a token of input, of output, and of input read from the cache (genai-prices 0.2.3, 25 November 2026)."""
+"""Pico-USD for a token of input, of output, and of input read from the cache (genai-prices 0.2.3)."""
 
 _taken = 0
 
