@@ -57,6 +57,7 @@ class Tournament:
         with self._lock:
             self.outcomes.append(outcome)
             print(outcome, flush=True)
+            print("  met " + _counted(outcome.met) + "; kills met " + _counted(outcome.struck_at), flush=True)
             if outcome.problems:
                 print(outcome.schedule, flush=True)
                 again = f"make faults SEEDS=1 SEED0={outcome.schedule.seed}"
@@ -92,9 +93,9 @@ def _summarize(tournament: Tournament, schedules: Sequence[Schedule], seconds: f
     failed = sorted(outcome.schedule.seed for outcome in outcomes if outcome.problems)
     met = sum((outcome.met for outcome in outcomes), Counter[str]())
     repeated = sum(outcome.repeated_alerts for outcome in outcomes)
-    print("faults met: " + ", ".join(f"{name} {count}" for name, count in sorted(met.items())))
+    print("faults met: " + _counted(met))
     struck = sum((outcome.struck_at for outcome in outcomes), Counter[str]())
-    print("kills met: " + ", ".join(f"{name} {count}" for name, count in sorted(struck.items())))
+    print("kills met: " + _counted(struck))
     print(
         f"{sum(outcome.schedule.events for outcome in outcomes)} events, "
         f"{sum(outcome.restarts for outcome in outcomes)} restarts, {repeated} repeated alerts, "
@@ -105,6 +106,10 @@ def _summarize(tournament: Tournament, schedules: Sequence[Schedule], seconds: f
         print(f"an arena gave up: {type(crash).__name__}: {crash}")
     exact = len(outcomes) - len(failed)
     print(f"{exact} of {len(schedules)} seeds were exact; failed: {failed or 'none'}")
+
+
+def _counted(counts: Counter[str]) -> str:
+    return ", ".join(f"{name} {count}" for name, count in sorted(counts.items())) or "nothing"
 
 
 if __name__ == "__main__":
