@@ -12,6 +12,13 @@ from confluent_kafka import Consumer
 from tokentide.console.stack import Stack
 from tokentide.streams.worker import CRASHED
 
+METER = [sys.executable, "-m", "tokentide.console.cli", "worker", "meter"]
+
+
+def _environment(stack: Stack) -> dict[str, str]:
+    """Return that of a meter of the stack, under the name that its first one has."""
+    return {**os.environ, **stack.environment, "TOKENTIDE_WORKER": "meter-1"}
+
 
 def _log_path(stack: Stack, name: str) -> Path:
     return next(status.log_path for status in stack.statuses() if status.name == name)
@@ -34,8 +41,8 @@ def test_a_worker_whose_group_refuses_it_ends_instead_of_standing_still(tmp_path
         try:
             _join(foreign, running.settings.topics.events)
             ended = subprocess.run(
-                [sys.executable, "-m", "tokentide.console.cli", "worker", "meter"],
-                env={**os.environ, **running.environment, "TOKENTIDE_WORKER": "meter-1"},
+                METER,
+                env=_environment(running),
                 cwd=tmp_path,
                 capture_output=True,
                 text=True,
@@ -54,8 +61,8 @@ def test_two_workers_of_one_name_are_told_to_take_two(tmp_path: Path) -> None:
         second = tmp_path / "second.log"
         with second.open("wb") as log:
             process = subprocess.Popen(
-                [sys.executable, "-m", "tokentide.console.cli", "worker", "meter"],
-                env={**os.environ, **running.environment, "TOKENTIDE_WORKER": "meter-1"},
+                METER,
+                env=_environment(running),
                 cwd=tmp_path,
                 stdout=log,
                 stderr=log,

@@ -234,7 +234,11 @@ class Run:
     def _rest(self) -> None:
         """Return when every process is up again and has dealt with everything."""
         try:
-            _wait(lambda: not self.pipeline.away(), RUNNING_SECONDS, "not every worker came back")
+            _wait(
+                lambda: all(map(self.pipeline.is_running, self.pipeline.workers)),
+                RUNNING_SECONDS,
+                "not every worker came back",
+            )
         except ServiceUnavailableError as error:
             raise ServiceUnavailableError(f"{error}: {self.pipeline.away()}") from error
         wait_until_settled(self.settings, SETTLE_SECONDS)

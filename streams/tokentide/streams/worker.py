@@ -67,7 +67,7 @@ class Worker:
         self._tasks: list[asyncio.Task[None]] = []
         self._is_ready = False
         self._assigned_at: deque[float] = deque(maxlen=_RESTLESS_ASSIGNMENTS)
-        self._joining_since: float | None = time.monotonic()
+        self._joining_since: float | None = None
 
     def run(self) -> int:
         """Work until SIGTERM or SIGINT; return the exit code. Prints `ready` once its partitions are recovered.
@@ -126,6 +126,7 @@ class Worker:
         for lanes in self._lanes.values():
             self._add_agent(app, lanes)
             self._spawn(self._keep_flushing(lanes))
+        self._joining_since = time.monotonic()
         starting = asyncio.create_task(app.start())
         code = await self._until_over(stop, app, starting)
         with contextlib.suppress(TimeoutError):
