@@ -4,6 +4,8 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,7 @@ from tokentide.console.stack import Stack
 from tokentide.streams.worker import CRASHED
 
 METER = [sys.executable, "-m", "tokentide.console.cli", "worker", "meter"]
+SILENT_LEADER = str(Path(__file__).with_name("silent_leader.py"))
 
 
 def _environment(stack: Stack) -> dict[str, str]:
@@ -53,6 +56,38 @@ def test_a_worker_whose_group_refuses_it_ends_instead_of_standing_still(tmp_path
             foreign.close()
     assert ended.returncode == CRASHED
     assert f"the group {group} cannot be joined: InconsistentGroupProtocolError" in ended.stderr
+
+
+@contextmanager
+def _silent_leader(bootstrap: str, group: str, topic: str) -> Iterator[None]:
+    leader = subprocess.Popen(
+        [sys.executable, SILENT_LEADER, bootstrap, group, topic], stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert leader.stdout is not None
+        assert leader.stdout.readline() == "leads\n"
+        yield
+    finally:
+        leader.kill()
+        leader.communicate()
+
+
+@pytest.mark.slow
+def test_a_worker_whose_group_gives_out_nothing_ends_after_a_minute(tmp_path: Path) -> None:
+    with Stack(tmp_path / "stack", meters=0, sinks=0, partitions=2) as running:
+        group = running.settings.meter_id
+        with _silent_leader(running.bootstrap, group, running.settings.topics.events):
+            ended = subprocess.run(
+                METER,
+                env={**_environment(running), "TOKENTIDE_SESSION_TIMEOUT_SECONDS": "15"},
+                cwd=tmp_path,
+                capture_output=True,
+                text=True,
+                timeout=150,
+                check=False,
+            )
+    assert ended.returncode == CRASHED
+    assert f"the group {group} gave out no partitions for 60 seconds" in ended.stderr
 
 
 @pytest.mark.slow

@@ -24,7 +24,7 @@ from tokentide.schemas.errors import ServiceUnavailableError, SettingsError
 __all__ = ["KafkaCluster"]
 
 _IDENTITY = "cluster.json"
-_START_SECONDS = 60.0
+_START_SECONDS = 120.0
 _STOP_SECONDS = 6.0
 _POLL_SECONDS = 0.05
 _SIZES = (1, 3)
@@ -81,7 +81,7 @@ class KafkaCluster:
         """Return when every node answers and knows all others; nothing is left running when it raises.
 
         Raises `SettingsError` for a taken port or data directory and for a wrong number of nodes,
-        `ServiceUnavailableError` when the jars cannot be had or the brokers do not answer within 60 s.
+        `ServiceUnavailableError` when the jars cannot be had or the brokers do not answer within 120 s.
         """
         if self._nodes:
             raise ValueError("the cluster runs already")
