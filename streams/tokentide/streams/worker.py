@@ -19,6 +19,7 @@ from tokentide.schemas.gauge import Gauge
 from tokentide.streams.faust_app import make_app
 from tokentide.streams.lanes import Lanes
 from tokentide.streams.log import Log
+from tokentide.streams.pace import Pace
 from tokentide.streams.stage import Measured, Stage
 from tokentide.streams.transport import RawSchema
 from tokentide.streams.worker_settings import WorkerSettings
@@ -180,18 +181,19 @@ class Worker:
                 await asyncio.sleep(0)
 
     async def _keep_flushing(self, lanes: Lanes) -> None:
-        """Flush at once after a quiet time, else on a short clock; and look after clocks of the stage's own."""
+        """Flush at once in quiet times, else on a short clock; and look after clocks of the stage's own."""
+        pace = Pace(self._settings.flush_seconds)
         while True:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_TICK_SECONDS):
                     await lanes.has_work.wait()
             lanes.has_work.clear()
-            started = time.monotonic()
+            pace.begin()
             try:
                 await lanes.flush()
             except Exception as error:
                 stop_in_doubt(error)
-            await asyncio.sleep(max(0.0, self._settings.flush_seconds - (time.monotonic() - started)))
+            await asyncio.sleep(pace.pause())
 
     def _metrics_server(self) -> "MetricsServer | None":
         """Listen before the group is joined: a port that is taken must not cost the others a rebalance."""
