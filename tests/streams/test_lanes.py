@@ -178,7 +178,14 @@ def test_gauges_tell_where_each_partition_stands_and_how_long_flushes_take(
 
     async def scenario() -> tuple[list[Gauge], list[Gauge]]:
         stage = Memory(topic, position=3)
-        lanes = Lanes(stage, Log(kafka), 5.0, lambda error: None, clock=lambda: float(next(moments)))
+        lanes = Lanes(
+            stage,
+            Log(kafka),
+            5.0,
+            lambda error: None,
+            clock=lambda: float(next(moments)),
+            wall=lambda: 6.0,
+        )
         lanes.assign({0, 1}, 1)
         recovering = list(lanes.gauges(lambda partition: None))
         await lanes.opened()
@@ -203,6 +210,7 @@ def test_gauges_tell_where_each_partition_stands_and_how_long_flushes_take(
         "tokentide_records_taken_total": 2,
         "tokentide_flushes_total": 1,
         "tokentide_flush_seconds_total": 1,
+        "tokentide_delay_seconds": 6.0,
         "tokentide_flush_running_seconds": 0,
     }
 
@@ -224,3 +232,38 @@ def test_a_flush_that_does_not_end_shows_how_long_it_runs(kafka: KafkaSettings, 
         return gauges
 
     assert Gauge("tokentide_flush_running_seconds", {"topic": topic}, 42.0) in asyncio.run(scenario())
+
+
+def test_a_gauge_tells_how_old_a_record_was_when_it_became_durable(kafka: KafkaSettings, topic: str) -> None:
+    def aged(offset: int, seconds: int) -> Chunk:
+        return Chunk(
+            topic, 0, (Record(offset, seconds * 1000, None, b""), Record(offset + 1, 99_000, None, b""))
+        )
+
+    failures: list[BaseException] = []
+
+    async def scenario() -> list[float]:
+        stage = Memory(topic, position=0)
+        lanes = Lanes(stage, Log(kafka), 5.0, failures.append, wall=lambda: 100.0)
+        lanes.assign({0}, 1)
+        await lanes.opened()
+        seen = [_delay(lanes)]
+        await lanes.take(aged(0, 90), 1)
+        await lanes.take(aged(2, 95), 1)
+        stage.got = stage.got[:2]
+        await lanes.flush()
+        stage.got += [2, 3]
+        seen += [_delay(lanes), _delay(lanes)]
+        await lanes.flush()
+        return [*seen, _delay(lanes)]
+
+    assert asyncio.run(scenario()) == [0.0, 10.0, 0.0, 5.0]
+    assert not failures
+
+
+def _delay(lanes: Lanes) -> float:
+    """Return the gauge; who reads it begins anew."""
+    (delay,) = (
+        gauge.value for gauge in lanes.gauges(lambda _: None) if gauge.name == "tokentide_delay_seconds"
+    )
+    return delay

@@ -3,8 +3,9 @@
 import asyncio
 import logging
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from tokentide.schemas import DataLossError, ServiceUnavailableError
 from tokentide.schemas.chunk import Chunk
@@ -24,6 +25,8 @@ class _Lane:
     generation: int
     opening: "asyncio.Task[None]"
     position: int | None = None
+    under_way: deque[tuple[int, int]] = field(default_factory=deque)
+    """Of each chunk that is not durable: the offset behind it, and the timestamp of its first record in ms."""
 
 
 class Lanes:
@@ -39,12 +42,14 @@ class Lanes:
         recovery_seconds: float,
         fail: Callable[[BaseException], None],
         clock: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
     ) -> None:
         self.stage = stage
         self._log = log
         self._recovery_seconds = recovery_seconds
         self._fail = fail
         self._clock = clock
+        self._wall = wall
         self._lanes: dict[int, _Lane] = {}
         self._flushing = asyncio.Lock()
         self.committable: dict[int, int] = {}
@@ -52,6 +57,7 @@ class Lanes:
         self._taken = self._flushes = 0
         self._flush_seconds = 0.0
         self._flush_began: float | None = None
+        self._longest_delay = 0.0
 
     def assign(self, partitions: set[int], generation: int) -> None:
         """Own these partitions only, and begin to open each of them: others may have worked on them meanwhile."""
@@ -84,6 +90,7 @@ class Lanes:
         if fresh is None or self._lanes.get(chunk.partition) is not lane:
             return
         lane.position = fresh.last + 1
+        lane.under_way.append((fresh.last + 1, fresh.records[0].timestamp))
         await self.stage.take(fresh)
         self._taken += len(fresh.records)
         self.has_work.set()
@@ -102,7 +109,10 @@ class Lanes:
                 self._flush_seconds += self._clock() - began
 
     def gauges(self, end_of: Callable[[int], int | None]) -> Iterator[Gauge]:
-        """Yield where each partition stands, and how flushes go; `end_of` returns the end of one's log, if known."""
+        """Yield where each partition stands, and how flushes go since the last call.
+
+        `end_of` returns the end of a partition's log, if known.
+        """
         topic = {"topic": self.stage.topic}
         yield Gauge("tokentide_partitions", topic, len(self._lanes))
         recovering = sum(not lane.opening.done() for lane in self._lanes.values())
@@ -110,6 +120,8 @@ class Lanes:
         yield Gauge("tokentide_records_taken_total", topic, self._taken)
         yield Gauge("tokentide_flushes_total", topic, self._flushes)
         yield Gauge("tokentide_flush_seconds_total", topic, self._flush_seconds)
+        yield Gauge("tokentide_delay_seconds", topic, self._longest_delay)
+        self._longest_delay = 0.0
         running = 0.0 if self._flush_began is None else self._clock() - self._flush_began
         yield Gauge("tokentide_flush_running_seconds", topic, running)
         for partition, lane in self._lanes.items():
@@ -133,7 +145,14 @@ class Lanes:
             if lane is not None and lane is owned.get(partition):
                 is_new |= self.committable.get(partition) != offset
                 self.committable[partition] = offset
+                self._time(lane, offset)
         return is_new
+
+    def _time(self, lane: _Lane, offset: int) -> None:
+        """Note how old the records are that are durable up to this offset."""
+        while lane.under_way and lane.under_way[0][0] <= offset:
+            _, timestamp = lane.under_way.popleft()
+            self._longest_delay = max(self._longest_delay, self._wall() - timestamp / 1000)
 
     async def _open(self, partition: int, generation: int) -> None:
         topic = self.stage.topic

@@ -28,6 +28,10 @@ METRICS: Mapping[str, str] = {
     "tokentide_records_taken_total": "Records that the stage has taken.",
     "tokentide_flushes_total": "Flushes that made something durable.",
     "tokentide_flush_seconds_total": "Seconds that these flushes took.",
+    "tokentide_delay_seconds": (
+        "The longest time, of what became durable since the last snapshot, from a record's timestamp in Kafka until "
+        "then; 0 when nothing did."
+    ),
     "tokentide_flush_running_seconds": "Seconds since the flush on its way began, 0 when none is.",
     # Of the meter.
     "tokentide_seen_ids": "Event ids that are remembered, by where: memory or disk.",
