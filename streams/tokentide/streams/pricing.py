@@ -10,21 +10,20 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-import msgspec
 import numpy as np
 import pyarrow as pa
 
-from tokentide.schemas import InvalidEventError, Rejected, usd_from_pico
+from tokentide.schemas import InvalidEventError, Rejected
 from tokentide.schemas.chunk import Chunk, Record
 from tokentide.schemas.columns import PRICED_SCHEMA
 from tokentide.streams.clock import EventClock
-from tokentide.streams.decode import FIELDS, decode
-from tokentide.streams.prices import Catalogue, Counts, Price, PriceContext
+from tokentide.streams.column_prices import price_columns
+from tokentide.streams.decode import decode
+from tokentide.streams.event_columns import EventColumns
+from tokentide.streams.prices import Catalogue
 from tokentide.streams.seen import SeenIds
 
 __all__ = ["Priced", "price_chunk"]
-
-_counts_of = operator.attrgetter(*Counts._fields)
 
 _NOTHING_CLOSED = EventClock()
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -89,8 +88,7 @@ def price_chunk(
     are_new = list(map(operator.eq, firsts, offsets))
     events = list(itertools.compress(accepted, are_new))
     offsets = list(itertools.compress(offsets, are_new))
-    prices = [_price(event, catalogue) for event in events]
-    rows = _rows(events, prices, catalogue.version, chunk.partition, offsets, now, clock)
+    rows = _rows(events, catalogue, chunk.partition, offsets, now, clock)
     newest = max((event.timestamp for event in events), default=_EPOCH)
     return Priced(
         rows,
@@ -130,21 +128,9 @@ def _moment(milliseconds: int) -> datetime:
     return _EPOCH + timedelta(milliseconds=min(max(milliseconds, 0), _LAST_MS))
 
 
-def _price(event: Any, catalogue: Catalogue) -> Price:
-    return catalogue.price(
-        event.provider,
-        event.model,
-        event.timestamp,
-        PriceContext(event.processing, event.service_tier or "", event.speed or ""),
-        Counts._make(_counts_of(event)),
-        event.requests,
-    )
-
-
 def _rows(
     events: Sequence[Any],
-    prices: Sequence[Price],
-    price_version: str,
+    catalogue: Catalogue,
     partition: int,
     offsets: Sequence[int],
     now: datetime,
@@ -153,68 +139,17 @@ def _rows(
     size = len(events)
     if not size:
         return pa.RecordBatch.from_pylist([], schema=PRICED_SCHEMA)
-    columns = dict(zip(FIELDS, zip(*map(msgspec.structs.astuple, events), strict=True), strict=True))
-    columns["tags"] = tuple([tuple(tags.items()) for tags in columns["tags"]])
-    columns["metadata"] = tuple([bytes(raw).decode() for raw in columns["metadata"]])
-    arrays = {name: pa.array(values, PRICED_SCHEMA.field(name).type) for name, values in columns.items()}
-    price: Any = Price(*zip(*prices, strict=True))  # type: ignore[arg-type]  # columns of Price
-    arrays |= {
-        "source_partition": pa.array(np.full(size, partition)),
-        "source_offset": pa.array(offsets, pa.int64()),
-        "list_cost_usd": _usd(price.total),
-        "cost_usd": _usd(price.total),
-        "input_cost_usd": _usd(price.input),
-        "cache_cost_usd": _usd(price.cache),
-        "output_cost_usd": _usd(price.output),
-        "tool_cost_usd": _usd(price.tool),
-        "price_status": pa.array(price.status, pa.string()),
-        "price_source": pa.array(price.source, pa.string()),
-        "priced_model": pa.array(price.model, pa.string()),
-    }
-    seconds = arrays["timestamp"].cast(pa.int64()).to_numpy() // 1_000_000
-    arrays["late"] = pa.array(
-        (seconds < clock.closed_days).astype(np.int64) + (seconds < clock.closed_months)
-    )
-    money = pa.decimal128(38, 12)
-    for name, rates in (
-        ("input_price_per_mtok", price.input_per_mtok),
-        ("output_price_per_mtok", price.output_per_mtok),
-        ("cached_price_per_mtok", price.cached_per_mtok),
-    ):
-        arrays[name] = _few(rates, money)
+    columns = EventColumns(events)
+    seconds = columns.microseconds() // 1_000_000
+    late = (seconds < clock.closed_days).astype(np.int64) + (seconds < clock.closed_months)
+    arrays = columns.arrays | price_columns(columns, catalogue)
+    arrays |= {"source_offset": pa.array(offsets, pa.int64()), "late": pa.array(late)}
     constants: dict[str, Any] = {
-        "discount_pct": pa.scalar(Decimal(0), money),
+        "source_partition": pa.scalar(partition, pa.int64()),
+        "discount_pct": pa.scalar(Decimal(0), pa.decimal128(38, 12)),
         "currency": pa.scalar("USD"),
-        "price_version": pa.scalar(price_version),
+        "price_version": pa.scalar(catalogue.version),
         "priced_at": pa.scalar(now, pa.timestamp("us", tz="UTC")),
     }
     arrays |= {name: pa.repeat(value, size) for name, value in constants.items()}
     return pa.RecordBatch.from_arrays([arrays[name] for name in PRICED_SCHEMA.names], schema=PRICED_SCHEMA)
-
-
-def _few(values: Sequence[Any], kind: pa.DataType) -> Any:
-    """Return an array of objects that are few and occur often: each is converted once."""
-    few = {id(value): value for value in values}
-    places = {name: place for place, name in enumerate(few)}
-    return pa.array(list(few.values()), kind).take(pa.array([places[id(value)] for value in values]))
-
-
-def _usd(picos: Sequence[int | None]) -> Any:
-    """Return whole pico-USD as decimal128(38, 12) USD: the same integers under another name."""
-    try:
-        integers: Any = pa.array(picos, pa.int64())
-    except OverflowError:
-        return _wide_usd(picos)
-    wide = np.zeros((len(integers), 2), dtype=np.int64)
-    wide[:, 0] = integers.fill_null(0).to_numpy()
-    wide[:, 1] = wide[:, 0] >> 63
-    validity = integers.buffers()[0]
-    return pa.Array.from_buffers(
-        pa.decimal128(38, 12), len(integers), [validity, pa.py_buffer(wide.tobytes())], integers.null_count
-    )
-
-
-def _wide_usd(picos: Sequence[int | None]) -> Any:
-    """Do the same, slower, where a cost is above 9.2 million dollars."""
-    amounts = [None if pico is None else usd_from_pico(pico) for pico in picos]
-    return pa.array(amounts, pa.decimal128(38, 12))
