@@ -26,7 +26,7 @@ _SAFE = 2**62
 
 
 class _Rule(NamedTuple):
-    """What prices the calls of one kind: the price of a call without counts, and what one more of each count costs."""
+    """What prices calls of one kind: what a call without counts costs, and what one more of each count adds."""
 
     start: Price
     coefficients: tuple[int, ...] = (0,) * 14
@@ -60,26 +60,26 @@ def price_columns(events: EventColumns, catalogue: Catalogue) -> dict[str, Any]:
 
 def _counts(events: EventColumns) -> Any:
     """Return Counts of columns; a plain 0 for what no event reports, and 1 for any seconds of audio."""
-    columns = [events.arrays[name].to_numpy() for name in Counts._fields[:-1]]
+    columns = [events.integers(name) for name in Counts._fields[:-1]]
     columns.append(np.array(events.values["audio_seconds"], bool).astype(np.int64))
     return Counts(*(column if column.any() else 0 for column in columns))
 
 
 def _rules(events: EventColumns, counts: Any, catalogue: Catalogue) -> tuple[list[_Rule], Any]:
     """Return the rules, and for each event the place of its own."""
-    days = events.microseconds() // _DAY_US
-    codes = [pc.dictionary_encode(events.arrays[name], "encode").indices.to_numpy() for name in _CALLED]
+    days = events.microseconds // _DAY_US
+    codes = [pc.dictionary_encode(events.array(name), "encode").indices.to_numpy() for name in _CALLED]
     firsts, calls = _grouped(*codes, days - days.min())
     starts = [catalogue.tiers(*_call(events, first)) for first in firsts]
     is_alone = np.array([tiers is None for tiers in starts])[calls]
-    tier = np.zeros(events.size, np.int64)
+    tier = np.zeros(len(events), np.int64)
     for call, tiers in enumerate(starts):
         if tiers:
             where = np.flatnonzero(calls == call)
             tier[where] = np.searchsorted(tiers, counts.input_tokens[where])
     reported: Any = sum((count > 0) << place for place, count in enumerate(counts))
     firsts, rule_of = _grouped(calls, tier, reported << 1 | is_coherent(counts))
-    samples = [np.broadcast_to(count, events.size)[firsts].tolist() for count in counts]
+    samples = [np.broadcast_to(count, len(events))[firsts].tolist() for count in counts]
     rules = []
     for first, *sample in zip(firsts, *samples, strict=True):
         rule = None if is_alone[first] else catalogue.rule(*_call(events, first), Counts(*sample))
@@ -97,10 +97,8 @@ def _rules(events: EventColumns, counts: Any, catalogue: Catalogue) -> tuple[lis
 
 
 def _call(events: EventColumns, place: int) -> tuple[str, str, datetime, PriceContext]:
-    provider, model, processing, service_tier, speed, moment = (
-        events.values[name][place] for name in (*_CALLED, "timestamp")
-    )
-    return provider, model, moment, PriceContext(processing, service_tier or "", speed or "")
+    provider, model, processing, service_tier, speed = (events.values[name][place] for name in _CALLED)
+    return provider, model, events.moment(place), PriceContext(processing, service_tier or "", speed or "")
 
 
 def _grouped(*codes: Any) -> tuple[list[int], Any]:
@@ -113,8 +111,10 @@ def _grouped(*codes: Any) -> tuple[list[int], Any]:
             width = len(key)
         key = key * size + code
         width *= size
-    _, firsts, groups = np.unique(key, return_index=True, return_inverse=True)
-    return firsts.tolist(), groups
+    groups = pa.array(key).dictionary_encode().indices.to_numpy()
+    firsts = np.empty(int(groups.max()) + 1, np.int64)
+    firsts[groups[::-1]] = np.arange(len(groups) - 1, -1, -1)
+    return firsts.tolist(), groups.copy()
 
 
 def _parts(rules: Sequence[_Rule], rule_of: Any, counts: Any) -> Any:
@@ -137,7 +137,7 @@ def _usd(picos: Any, is_known: Any) -> Any:
             usd_from_pico(pico) if known else None for pico, known in zip(picos, is_known, strict=True)
         ]
         return pa.array(amounts, _MONEY)
-    wide = np.empty((len(picos), 2), np.int64)
+    wide: Any = np.empty((len(picos), 2), np.int64)
     wide[:, 0] = picos
     wide[:, 1] = picos >> 63
     validity = None if is_known.all() else pa.array(is_known).buffers()[1]

@@ -1,58 +1,87 @@
 """Events as columns: each field of many events as one tuple, and as one Arrow array of PRICED_SCHEMA."""
 
-from collections.abc import Sequence
-from itertools import chain
-from typing import Any
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from itertools import chain, compress
+from typing import Any, Self
 
-import msgspec
 import numpy as np
 import pyarrow as pa
 
 from tokentide.schemas.columns import PRICED_SCHEMA
-from tokentide.streams.decode import FIELDS
 
 __all__ = ["EventColumns"]
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
 
 class EventColumns:
-    """The columns of one or more events that `decode` returned."""
+    """The columns of some events, by the names of their fields.
 
-    def __init__(self, events: Sequence[Any]) -> None:
-        self.size = len(events)
-        self.values: dict[str, tuple[Any, ...]] = dict(
-            zip(FIELDS, zip(*map(msgspec.structs.astuple, events), strict=True), strict=True)
-        )
-        self.arrays: dict[str, Any] = {name: _array(name, values) for name, values in self.values.items()}
+    The times of the events are integers: Unix microseconds. The totals of tokens are those that the counts give.
+    """
 
-    def microseconds(self) -> Any:
-        """Return the event times in Unix microseconds, for numpy."""
-        return self.arrays["timestamp"].cast(pa.int64()).to_numpy()
+    def __init__(self, values: Mapping[str, Sequence[Any]], microseconds: Any) -> None:
+        self.values = values
+        self.microseconds = microseconds
+        self._arrays: dict[str, Any] = {}
 
+    def __len__(self) -> int:
+        return len(self.microseconds)
 
-def _array(name: str, values: tuple[Any, ...]) -> Any:
-    if name == "tags":
-        return _tags(values)
-    kind = PRICED_SCHEMA.field(name).type
-    first = values[0]
-    # Most columns hold one value. Zero and minus zero are equal as well, so floats are looked at one by one.
-    if (
-        (first is None or not pa.types.is_floating(kind))
-        and first == values[-1]
-        and values.count(first) == len(values)
-    ):
-        return pa.repeat(pa.scalar(_plain(name, first), kind), len(values))
-    if name == "metadata":
-        return pa.array([_plain(name, raw) for raw in values], kind)
-    return pa.array(values, kind)
+    def moment(self, place: int) -> datetime:
+        """Return the time of one event."""
+        return _EPOCH + timedelta(microseconds=int(self.microseconds[place]))
+
+    def array(self, name: str) -> Any:
+        """Return a column for Arrow; there must be an event."""
+        array = self._arrays.get(name)
+        if array is None:
+            array = self._arrays[name] = self._array(name)
+        return array
+
+    def integers(self, name: str) -> Any:
+        """Return a column of counts for numpy."""
+        return self.array(name).to_numpy()
+
+    def kept(self, is_kept: Any) -> Self:
+        """Return the columns of the events that are marked so."""
+        if is_kept.all():
+            return self
+        chosen = is_kept.tolist()
+        values = {name: tuple(compress(column, chosen)) for name, column in self.values.items()}
+        return type(self)(values, self.microseconds[is_kept])
+
+    def _array(self, name: str) -> Any:
+        kind = PRICED_SCHEMA.field(name).type
+        if name == "timestamp":
+            return pa.array(self.microseconds).cast(kind)
+        if name == "total_tokens":
+            return pa.array(self.integers("input_tokens") + self.integers("output_tokens"))
+        values = self.values[name]
+        if name == "tags":
+            return _tags(values)
+        first = values[0]
+        # Most columns hold one value. Zero and minus zero are equal as well, so floats are looked at one by one.
+        if (
+            (first is None or not pa.types.is_floating(kind))
+            and first == values[-1]
+            and values.count(first) == len(values)
+        ):
+            return pa.repeat(pa.scalar(_plain(name, first), kind), len(values))
+        if name == "metadata":
+            return pa.array([_plain(name, raw) for raw in values], kind)
+        return pa.array(values, kind)
 
 
 def _plain(name: str, value: Any) -> Any:
     return bytes(value).decode() if name == "metadata" else value
 
 
-def _tags(tags: tuple[dict[str, str], ...]) -> Any:
-    ends = np.zeros(len(tags) + 1, np.int32)
+def _tags(tags: Sequence[dict[str, str]]) -> Any:
+    ends: Any = np.zeros(len(tags) + 1, np.int32)
     np.cumsum(np.fromiter(map(len, tags), np.int32, len(tags)), out=ends[1:])
     names = pa.array(list(chain.from_iterable(tags)), pa.string())
     values = pa.array(list(chain.from_iterable(map(dict.values, tags))), pa.string())
-    return pa.MapArray.from_arrays(pa.array(ends), names, values)
+    offsets: Any = pa.array(ends)
+    return pa.MapArray.from_arrays(offsets, names, values)
