@@ -16,6 +16,8 @@ from pydantic_core import to_json
 from tokentide.schemas import ApiOperation, InvalidEventError, Status, UsageEvent
 from tokentide.streams.decode import FIELDS, decode
 
+# So many in one chunk are not read one by one.
+MANY = 60
 EVENT = {
     "event_id": "e-1",
     "timestamp": "2026-11-01T10:00:00Z",
@@ -222,6 +224,7 @@ ACCEPTED = {
 def test_what_the_model_accepts_is_read_with_the_same_values(value: bytes) -> None:
     assert not isinstance(by_model(value), str)
     assert_agree(value)
+    assert decoded([value] * MANY) == [by_model(value)] * MANY
 
 
 MOMENTS = (
@@ -354,7 +357,9 @@ def test_random_bytes_inside_an_event_are_judged_alike(values: dict[str, Any], d
 @given(st.lists(st.sampled_from([*REFUSED.values(), *ACCEPTED.values(), record()]), max_size=12))
 @settings(max_examples=50, deadline=None)
 def test_what_becomes_of_a_record_does_not_depend_on_its_neighbours(values: list[bytes | None]) -> None:
-    assert decoded(values) == [by_decoder(value) for value in values]
+    alone = [by_decoder(value) for value in values]
+    assert decoded(values) == alone
+    assert decoded(values + [record()] * MANY) == alone + [by_decoder(record())] * MANY
 
 
 @given(st.lists(fields, min_size=2, max_size=6))
@@ -362,7 +367,7 @@ def test_what_becomes_of_a_record_does_not_depend_on_its_neighbours(values: list
 def test_random_events_are_read_alike_in_one_chunk(many: list[dict[str, Any]]) -> None:
     values = [json.dumps(values, ensure_ascii=False).encode() for values in many]
 
-    assert decoded(values) == [by_model(value) for value in values]
+    assert decoded(values * MANY) == [by_model(value) for value in values] * MANY
 
 
 @given(st.lists(st.sampled_from(MOMENTS) | moments, min_size=2, max_size=8))
@@ -370,7 +375,9 @@ def test_random_events_are_read_alike_in_one_chunk(many: list[dict[str, Any]]) -
 def test_every_form_of_a_date_is_read_beside_others(texts: list[str]) -> None:
     for name in ("timestamp", "provider_created"):
         values = [record(**{name: text}) for text in texts]
-        assert decoded(values) == [by_model(value) for value in values]
+        expected = [by_model(value) for value in values]
+        assert decoded(values) == expected
+        assert decoded(values * MANY) == expected * MANY
 
 
 def test_a_plain_event_never_needs_the_model(monkeypatch: pytest.MonkeyPatch) -> None:

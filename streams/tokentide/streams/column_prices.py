@@ -4,13 +4,12 @@
 a rate and its counts is asked for alone.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from tokentide.schemas import PriceStatus, usd_from_pico
 from tokentide.streams.event_columns import EventColumns
@@ -40,17 +39,16 @@ def price_columns(events: EventColumns, catalogue: Catalogue) -> dict[str, Any]:
     counts = _counts(events)
     rules, rule_of = _rules(events, counts, catalogue)
     start: Any = Price(*zip(*(rule.start for rule in rules), strict=True))  # type: ignore[arg-type]  # columns
-    columns = {
-        name: pa.array(values, kind).take(pa.array(rule_of))
-        for name, values, kind in (
-            ("price_status", start.status, pa.string()),
-            ("price_source", start.source, pa.string()),
-            ("priced_model", start.model, pa.string()),
-            ("input_price_per_mtok", start.input_per_mtok, _MONEY),
-            ("output_price_per_mtok", start.output_per_mtok, _MONEY),
-            ("cached_price_per_mtok", start.cached_per_mtok, _MONEY),
-        )
+    few = {
+        "price_status": pa.array(start.status, pa.string()),
+        "price_source": pa.array(start.source, pa.string()),
+        "priced_model": pa.array(start.model, pa.string()),
+        "input_price_per_mtok": pa.array(start.input_per_mtok, _MONEY),
+        "output_price_per_mtok": pa.array(start.output_per_mtok, _MONEY),
+        "cached_price_per_mtok": pa.array(start.cached_per_mtok, _MONEY),
     }
+    told = pa.RecordBatch.from_pydict(few).take(pa.array(rule_of))
+    columns: dict[str, Any] = dict(zip(few, told.columns, strict=True))
     parts = _parts(rules, rule_of, counts)
     is_known = np.array([total is not None for total in start.total])[rule_of]
     columns |= {f"{name}_cost_usd": _usd(part, is_known) for name, part in parts._asdict().items()}
@@ -67,33 +65,39 @@ def _counts(events: EventColumns) -> Any:
 
 def _rules(events: EventColumns, counts: Any, catalogue: Catalogue) -> tuple[list[_Rule], Any]:
     """Return the rules, and for each event the place of its own."""
-    days = events.microseconds // _DAY_US
-    codes = [pc.dictionary_encode(events.array(name), "encode").indices.to_numpy() for name in _CALLED]
-    firsts, calls = _grouped(*codes, days - days.min())
+    days = (events.microseconds // _DAY_US).tolist()
+    firsts, calls = _grouped(zip(*(events.values[name] for name in _CALLED), days, strict=True))
     starts = [catalogue.tiers(*_call(events, first)) for first in firsts]
     is_alone = np.array([tiers is None for tiers in starts])[calls]
     tier = np.zeros(len(events), np.int64)
     for call, tiers in enumerate(starts):
         if tiers:
             where = np.flatnonzero(calls == call)
-            tier[where] = np.searchsorted(tiers, counts.input_tokens[where])
+            tier[where] = np.searchsorted(tiers, events.integers("input_tokens")[where])
     reported: Any = sum((count > 0) << place for place, count in enumerate(counts))
-    firsts, rule_of = _grouped(calls, tier, reported << 1 | is_coherent(counts))
-    samples = [np.broadcast_to(count, len(events))[firsts].tolist() for count in counts]
+    firsts, rule_of = _grouped((calls << 32 | tier << 20 | reported << 1 | is_coherent(counts)).tolist())
     rules = []
-    for first, *sample in zip(firsts, *samples, strict=True):
-        rule = None if is_alone[first] else catalogue.rule(*_call(events, first), Counts(*sample))
+    for first in firsts:
+        rule = None if is_alone[first] else catalogue.rule(*_call(events, first), _counts_of(events, first))
         if isinstance(rule, Rate):
             rules.append(_Rule(rule.price(Counts()), rule.plan.coefficients))
         else:
             rules.append(_NOT_USED if rule is None else _Rule(rule))
     is_alone |= np.array([rule is _NOT_USED for rule in rules])[rule_of]
     for place in np.flatnonzero(is_alone).tolist():
-        alone = Counts(*(events.values[name][place] for name in Counts._fields))
-        price = catalogue.price(*_call(events, place), alone, events.values["requests"][place])
+        requests = events.values["requests"][place]
         rule_of[place] = len(rules)
-        rules.append(_Rule(price))
+        rules.append(_Rule(catalogue.price(*_call(events, place), _counts_of(events, place), requests)))
     return rules, rule_of
+
+
+def _grouped(keys: Iterable[Any]) -> tuple[list[int], Any]:
+    """Return where each group of equal keys begins, and for each key its group."""
+    places: dict[Any, int] = {}
+    groups = np.array([places.setdefault(key, len(places)) for key in keys])
+    firsts = np.empty(len(places), np.int64)
+    firsts[groups[::-1]] = np.arange(len(groups) - 1, -1, -1)
+    return firsts.tolist(), groups
 
 
 def _call(events: EventColumns, place: int) -> tuple[str, str, datetime, PriceContext]:
@@ -101,20 +105,8 @@ def _call(events: EventColumns, place: int) -> tuple[str, str, datetime, PriceCo
     return provider, model, events.moment(place), PriceContext(processing, service_tier or "", speed or "")
 
 
-def _grouped(*codes: Any) -> tuple[list[int], Any]:
-    """Return where each group of equal rows begins, and for each row its group; codes are small, from zero on."""
-    key, width = np.zeros(1, np.int64), 1
-    for code in codes:
-        size = int(np.max(code)) + 1
-        if width * size > _SAFE:
-            key = np.unique(key, return_inverse=True)[1]
-            width = len(key)
-        key = key * size + code
-        width *= size
-    groups = pa.array(key).dictionary_encode().indices.to_numpy()
-    firsts = np.empty(int(groups.max()) + 1, np.int64)
-    firsts[groups[::-1]] = np.arange(len(groups) - 1, -1, -1)
-    return firsts.tolist(), groups.copy()
+def _counts_of(events: EventColumns, place: int) -> Counts:
+    return Counts(*(events.values[name][place] for name in Counts._fields))
 
 
 def _parts(rules: Sequence[_Rule], rule_of: Any, counts: Any) -> Any:

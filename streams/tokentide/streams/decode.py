@@ -97,7 +97,7 @@ def _default(name: str, required: bool, default: Any) -> Any:
     return default
 
 
-def _struct() -> type[Any]:
+def _struct() -> Any:
     fields = []
     for name, field in UsageEvent.model_fields.items():
         kind = _type(name, field.annotation, field.metadata)
@@ -109,10 +109,8 @@ def _struct() -> type[Any]:
     return msgspec.defstruct("Decoded", fields, gc=False, kw_only=True, forbid_unknown_fields=True)
 
 
-Decoded: Any = _struct()
-"""The fast form of UsageEvent: the same fields; `metadata` is raw JSON, times and enums are their text."""
-
-_decoder = msgspec.json.Decoder(Decoded)
+# The fast form of UsageEvent: the same fields; `metadata` is raw JSON, times and enums are their text.
+_decoder = msgspec.json.Decoder(_struct())
 
 
 class Decoding(NamedTuple):
@@ -147,24 +145,22 @@ def decode(values: Sequence[bytes | None]) -> Decoding:
             return Decoding(columns, places, refused)
 
 
-def _decoded(value: bytes | None) -> Any:
-    """Return a Decoded; None for what only the model can judge."""
+def _decoded(value: bytes | None) -> tuple[Any, ...] | None:
+    """Return the values of the fields; None for what only the model can judge."""
     # Patterns forbid control characters only, which JSON can hold only behind a backslash.
     if value is None or b"\\" in value:
         return None
     try:
-        return _decoder.decode(value)
+        return msgspec.structs.astuple(_decoder.decode(value))
     except (msgspec.MsgspecError, ValueError, RecursionError):
         return None
 
 
-def _columns(events: Sequence[Any]) -> tuple[EventColumns, Any]:
+def _columns(events: Sequence[tuple[Any, ...]]) -> tuple[EventColumns, Any]:
     """Return columns, and for each event whether the model would surely accept it, and read the same values."""
     if not events:
         return EventColumns(dict.fromkeys(FIELDS, ()), np.zeros(0, np.int64)), np.zeros(0, bool)
-    values: dict[str, Sequence[Any]] = dict(
-        zip(FIELDS, zip(*map(msgspec.structs.astuple, events), strict=True), strict=True)
-    )
+    values: dict[str, Sequence[Any]] = dict(zip(FIELDS, zip(*events, strict=True), strict=True))
     names = {name: canonical_provider(name) for name in set(values["provider"])}
     values["provider"] = [names[name] for name in values["provider"]]
     moments = read_moments(values["timestamp"])
@@ -196,7 +192,7 @@ def _is_sure_metadata(raw: bytes) -> bool:
     )
 
 
-def _from_model(event: UsageEvent) -> Any:
+def _from_model(event: UsageEvent) -> tuple[Any, ...]:
     values = {name: getattr(event, name) for name in FIELDS}
     values["metadata"] = msgspec.Raw(to_json(event.metadata, inf_nan_mode="null"))
     values["api_operation"] = event.api_operation.value
@@ -204,4 +200,4 @@ def _from_model(event: UsageEvent) -> Any:
     for name in ("timestamp", "provider_created"):
         if values[name] is not None:
             values[name] = values[name].isoformat().replace("+00:00", "Z")
-    return Decoded(**values)
+    return tuple(values.values())

@@ -13,6 +13,10 @@ from tokentide.schemas.columns import PRICED_SCHEMA
 __all__ = ["EventColumns"]
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_KINDS = {field.name: field.type for field in PRICED_SCHEMA}
+_FLOATS = {name for name, kind in _KINDS.items() if pa.types.is_floating(kind)}
+# Of so many events it is worth a look whether they all say the same.
+_MANY = 50
 
 
 class EventColumns:
@@ -53,7 +57,7 @@ class EventColumns:
         return type(self)(values, self.microseconds[is_kept])
 
     def _array(self, name: str) -> Any:
-        kind = PRICED_SCHEMA.field(name).type
+        kind = _KINDS[name]
         if name == "timestamp":
             return pa.array(self.microseconds).cast(kind)
         if name == "total_tokens":
@@ -63,19 +67,15 @@ class EventColumns:
             return _tags(values)
         first = values[0]
         # Most columns hold one value. Zero and minus zero are equal as well, so floats are looked at one by one.
-        if (
-            (first is None or not pa.types.is_floating(kind))
+        is_one = (
+            len(values) >= _MANY
+            and (first is None or name not in _FLOATS)
             and first == values[-1]
             and values.count(first) == len(values)
-        ):
-            return pa.repeat(pa.scalar(_plain(name, first), kind), len(values))
+        )
         if name == "metadata":
-            return pa.array([_plain(name, raw) for raw in values], kind)
-        return pa.array(values, kind)
-
-
-def _plain(name: str, value: Any) -> Any:
-    return bytes(value).decode() if name == "metadata" else value
+            values = [bytes(raw).decode() for raw in (values[:1] if is_one else values)]
+        return pa.repeat(pa.scalar(values[0], kind), len(self)) if is_one else pa.array(values, kind)
 
 
 def _tags(tags: Sequence[dict[str, str]]) -> Any:
