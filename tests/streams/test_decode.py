@@ -172,6 +172,7 @@ REFUSED = {
 def test_poison_is_refused_with_the_models_own_reason(value: bytes | None) -> None:
     assert isinstance(by_model(value), str)
     assert_agree(value)
+    assert decoded([value, *[record()] * MANY])[0] == by_model(value)
 
 
 ACCEPTED = {

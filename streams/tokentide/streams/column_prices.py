@@ -39,7 +39,7 @@ def price_columns(events: EventColumns, catalogue: Catalogue) -> dict[str, Any]:
     counts = _counts(events)
     rules, rule_of = _rules(events, counts, catalogue)
     start: Any = Price(*zip(*(rule.start for rule in rules), strict=True))  # type: ignore[arg-type]  # columns
-    few = {
+    few: dict[str, Any] = {
         "price_status": pa.array(start.status, pa.string()),
         "price_source": pa.array(start.source, pa.string()),
         "priced_model": pa.array(start.model, pa.string()),

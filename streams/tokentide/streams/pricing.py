@@ -72,13 +72,13 @@ def price_chunk(
     events, places, refused = decode([record.value for record in records])
     produced = np.array([records[place].timestamp for place in places], np.int64)
     ahead = events.microseconds - np.clip(produced, -_FAR_MS, _FAR_MS) * 1000
-    is_early = ahead <= max_future_seconds * 1_000_000
-    for row in np.flatnonzero(~is_early).tolist():
+    is_timely = ahead <= max_future_seconds * 1_000_000
+    for row in np.flatnonzero(~is_timely).tolist():
         refused[places[row]] = _too_far_ahead(events.moment(row), records[places[row]], max_future_seconds)
-    events = events.kept(is_early)
-    offsets = np.array([records[place].offset for place in places], np.int64)[is_early]
+    events = events.kept(is_timely)
+    offsets = np.array([records[place].offset for place in places], np.int64)[is_timely]
     # A producer's clock that runs ahead must not make the ids of today look old.
-    known_at = np.minimum(produced[is_early], int(now.timestamp() * 1000))
+    known_at = np.minimum(produced[is_timely], int(now.timestamp() * 1000))
     firsts = seen.first_offsets(events.values["event_id"], offsets.tolist(), known_at.tolist())
     is_new = np.array(firsts, np.int64) == offsets
     events = events.kept(is_new)
