@@ -83,7 +83,7 @@ def test_every_example_of_version_1_is_decoded(path: Path) -> None:
         assert read[name] == wanted[name]
     for name in moments & wanted.keys():
         assert datetime.fromisoformat(read[name]) == datetime.fromisoformat(wanted[name])
-    assert decode(text).timestamp == event.timestamp
+    assert decode([text]).events.moment(0) == event.timestamp
     jsonschema.validate(wanted, read_schema("usage-event.v1"))
 
 

@@ -2,11 +2,12 @@
 
 import json
 import string
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
 from typing import Any
 
-import msgspec
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,6 +16,8 @@ from pydantic_core import to_json
 from tokentide.schemas import ApiOperation, InvalidEventError, Status, UsageEvent
 from tokentide.streams.decode import FIELDS, decode
 
+# So many in one chunk are not read one by one.
+MANY = 60
 EVENT = {
     "event_id": "e-1",
     "timestamp": "2026-11-01T10:00:00Z",
@@ -46,13 +49,23 @@ def by_model(value: bytes | None) -> dict[str, Any] | str:
 
 
 def by_decoder(value: bytes | None) -> dict[str, Any] | str:
-    try:
-        event = decode(value)
-    except InvalidEventError as error:
-        return str(error)
-    values = {name: getattr(event, name) for name in FIELDS}
-    values["metadata"] = json.loads(bytes(event.metadata).decode())
-    return values
+    (only,) = decoded([value])
+    return only
+
+
+def decoded(values: Sequence[bytes | None]) -> list[dict[str, Any] | str]:
+    """What became of each record: its row, or the reason why it holds no event."""
+    events, places, refused = decode(values)
+    assert sorted([*places, *refused]) == list(range(len(values)))
+    assert places == sorted(places)
+    found: dict[int, dict[str, Any] | str] = {**refused}
+    if places:
+        names = list(FIELDS)
+        rows = pa.RecordBatch.from_arrays([events.array(name) for name in names], names).to_pylist()
+        for place, row in zip(places, rows, strict=True):
+            found[place] = {**row, "tags": dict(row["tags"]), "metadata": json.loads(row["metadata"])}
+        assert [events.moment(row) for row in range(len(events))] == [row["timestamp"] for row in rows]
+    return [found[place] for place in range(len(values))]
 
 
 def assert_agree(value: bytes | None) -> None:
@@ -159,6 +172,7 @@ REFUSED = {
 def test_poison_is_refused_with_the_models_own_reason(value: bytes | None) -> None:
     assert isinstance(by_model(value), str)
     assert_agree(value)
+    assert decoded([value, *[record()] * MANY])[0] == by_model(value)
 
 
 ACCEPTED = {
@@ -211,6 +225,7 @@ ACCEPTED = {
 def test_what_the_model_accepts_is_read_with_the_same_values(value: bytes) -> None:
     assert not isinstance(by_model(value), str)
     assert_agree(value)
+    assert decoded([value] * MANY) == [by_model(value)] * MANY
 
 
 MOMENTS = (
@@ -340,6 +355,32 @@ def test_random_bytes_inside_an_event_are_judged_alike(values: dict[str, Any], d
     assert_agree(value[:start] + patch + value[end:])
 
 
+@given(st.lists(st.sampled_from([*REFUSED.values(), *ACCEPTED.values(), record()]), max_size=12))
+@settings(max_examples=50, deadline=None)
+def test_what_becomes_of_a_record_does_not_depend_on_its_neighbours(values: list[bytes | None]) -> None:
+    alone = [by_decoder(value) for value in values]
+    assert decoded(values) == alone
+    assert decoded(values + [record()] * MANY) == alone + [by_decoder(record())] * MANY
+
+
+@given(st.lists(fields, min_size=2, max_size=6))
+@settings(max_examples=100, deadline=None)
+def test_random_events_are_read_alike_in_one_chunk(many: list[dict[str, Any]]) -> None:
+    values = [json.dumps(values, ensure_ascii=False).encode() for values in many]
+
+    assert decoded(values * MANY) == [by_model(value) for value in values] * MANY
+
+
+@given(st.lists(st.sampled_from(MOMENTS) | moments, min_size=2, max_size=8))
+@settings(max_examples=100, deadline=None)
+def test_every_form_of_a_date_is_read_beside_others(texts: list[str]) -> None:
+    for name in ("timestamp", "provider_created"):
+        values = [record(**{name: text}) for text in texts]
+        expected = [by_model(value) for value in values]
+        assert decoded(values) == expected
+        assert decoded(values * MANY) == expected * MANY
+
+
 def test_a_plain_event_never_needs_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
     full = {
         **EVENT,
@@ -354,16 +395,8 @@ def test_a_plain_event_never_needs_the_model(monkeypatch: pytest.MonkeyPatch) ->
     }
     monkeypatch.setattr(UsageEvent, "from_wire", None)
 
-    event = decode(json.dumps(full, ensure_ascii=False).encode())
+    (row,) = decoded([json.dumps(full, ensure_ascii=False).encode()])
 
-    assert event.timestamp == datetime(2026, 11, 1, 10, 0, 0, 123456, tzinfo=UTC)
-    assert (event.total_tokens, event.user_id) == (8, "größe")
-
-
-def test_decimals_and_metadata_have_one_type_on_both_ways() -> None:
-    slow = decode(record(audio_seconds="12.5", metadata={"a": 1e300}))
-    fast = decode(record())
-
-    assert (fast.audio_seconds, slow.audio_seconds) == (Decimal(0), Decimal("12.5"))
-    assert isinstance(fast.metadata, msgspec.Raw)
-    assert isinstance(slow.metadata, msgspec.Raw)
+    assert isinstance(row, dict)
+    assert row["timestamp"] == datetime(2026, 11, 1, 10, 0, 0, 123456, tzinfo=UTC)
+    assert (row["total_tokens"], row["user_id"], row["audio_seconds"]) == (8, "größe", Decimal(0))

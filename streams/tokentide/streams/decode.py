@@ -5,23 +5,27 @@ asked of UsageEvent itself, which accepts it or gives the reason. So both always
 """
 
 import enum
-import operator
 import re
 import types
 import typing
-from datetime import UTC, datetime
+from collections.abc import Sequence
 from decimal import Decimal
-from typing import Any
+from typing import Any, NamedTuple
 
 import annotated_types
 import msgspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from pydantic_core import to_json
 
-from tokentide.schemas import UsageEvent
+from tokentide.schemas import InvalidEventError, UsageEvent
 from tokentide.schemas.provider import canonical_provider
-from tokentide.schemas.usage import CONTAINED, EARLIEST, LATEST
+from tokentide.schemas.usage import CONTAINED, MAX_COUNT
+from tokentide.streams.event_columns import EventColumns
+from tokentide.streams.moments import UNSURE, read_moments
 
-__all__ = ["FIELDS", "Decoded", "decode"]
+__all__ = ["FIELDS", "Decoding", "decode"]
 
 FIELDS = tuple(UsageEvent.model_fields)
 """The fields of an event, in the order of the model."""
@@ -32,10 +36,8 @@ _SURE_METADATA_BYTES = 2048
 _SURE_DEPTH = 64
 _UNSURE_NUMBER = re.compile(rb"\d[eE]|\d{16}")
 _NO_METADATA = msgspec.Raw(b"{}")
-# fromisoformat also reads commas, ISO weeks and missing separators, and an hour 24: those are not sure.
-_SURE_MOMENT = re.compile(
-    r"\d{4}-\d\d-\d\dT(?!24)\d\d:\d\d:\d\d(?:\.\d{1,9})?(?:Z|[+-](?:0\d|1[0-4]):[0-5]\d)", re.ASCII
-)
+# No number: a field that is there at all.
+_NEVER: Any = typing.Annotated[int, msgspec.Meta(ge=1, le=0)]
 
 
 def _constrained(base: type, metadata: list[Any]) -> Any:
@@ -73,11 +75,11 @@ def _type(name: str, annotation: Any, metadata: list[Any]) -> Any:
     if isinstance(annotation, type) and issubclass(annotation, enum.Enum):
         return typing.Literal[tuple(member.value for member in annotation)]
     if annotation is Decimal:
-        # Only absent or null: msgspec and pydantic read decimals differently.
-        return types.NoneType
+        # Only absent, or null where the model takes it: msgspec and pydantic read decimals differently.
+        return _NEVER
     if annotation in (int, str, float, bool):
         return _constrained(annotation, metadata)
-    # msgspec rounds the seventh digit of a second, pydantic cuts it off: `_moment` reads the text.
+    # msgspec rounds the seventh digit of a second, pydantic cuts it off: `read_moments` reads the text.
     return typing.Annotated[str, msgspec.Meta(min_length=20, max_length=35)]
 
 
@@ -95,75 +97,89 @@ def _default(name: str, required: bool, default: Any) -> Any:
     return default
 
 
-def _struct() -> type[Any]:
+def _struct() -> Any:
     fields = []
     for name, field in UsageEvent.model_fields.items():
         kind = _type(name, field.annotation, field.metadata)
         if name == "total_tokens":
-            kind = int
+            kind = typing.Annotated[int, msgspec.Meta(ge=0, le=2 * MAX_COUNT)]
         default = _default(name, field.is_required(), field.default)
         fields.append((name, kind) if default is msgspec.NODEFAULT else (name, kind, default))
     # What msgspec skips it does not read, so an unknown field is the model's business.
     return msgspec.defstruct("Decoded", fields, gc=False, kw_only=True, forbid_unknown_fields=True)
 
 
-Decoded: Any = _struct()
-"""The fast form of UsageEvent: the same fields; `metadata` is raw JSON, enums are their values."""
-
-_decoder = msgspec.json.Decoder(Decoded)
+# The fast form of UsageEvent: the same fields; `metadata` is raw JSON, times and enums are their text.
+_decoder = msgspec.json.Decoder(_struct())
 
 
-def decode(value: bytes | None) -> Any:
-    """Return the event of a Kafka record as a Decoded.
+class Decoding(NamedTuple):
+    """What became of records: the events, the place of each one's record, and by place why others hold none.
 
-    Raises InvalidEventError, with the reason for the person who mends the producer.
+    A reason is for the person who mends the producer.
     """
-    if value is not None and b"\\" not in value:
-        try:
-            event = _decoder.decode(value)
-        except (msgspec.MsgspecError, ValueError, RecursionError):
-            pass
-        else:
-            if _certain(event):
-                return event
-    return _from_model(UsageEvent.from_wire(value))
+
+    events: EventColumns
+    places: list[int]
+    refused: dict[int, str]
 
 
-def _certain(event: Any) -> bool:
-    """Whether the model would surely accept the event, and read the same values.
-
-    Patterns forbid control characters only, which JSON can hold only behind a backslash: such records never
-    come here.
-    """
-    if event.total_tokens != event.input_tokens + event.output_tokens:
-        if event.total_tokens is not None:
-            return False
-        event.total_tokens = event.input_tokens + event.output_tokens
-    if any(_inner_counts(event)) and not _counts_agree(event):
-        return False
-    if event.metadata is not _NO_METADATA and not _is_sure_metadata(bytes(event.metadata)):
-        return False
-    event.provider = canonical_provider(event.provider)
-    event.timestamp = _moment(event.timestamp)
-    if event.timestamp is None or event.audio_seconds is None:
-        return False
-    if event.provider_created is not None:
-        event.provider_created = _moment(event.provider_created)
-        return event.provider_created is not None
-    return True
+def decode(values: Sequence[bytes | None]) -> Decoding:
+    """Return the events that the values of Kafka records hold."""
+    events = [_decoded(value) for value in values]
+    refused = {}
+    asked = set()
+    unsure = [place for place, event in enumerate(events) if event is None]
+    while True:
+        for place in unsure:
+            try:
+                events[place] = _from_model(UsageEvent.from_wire(values[place]))
+            except InvalidEventError as error:
+                events[place] = None
+                refused[place] = str(error)
+        asked.update(unsure)
+        places = [place for place, event in enumerate(events) if event is not None]
+        columns, is_certain = _columns([event for event in events if event is not None])
+        unsure = [places[row] for row in np.flatnonzero(~is_certain).tolist() if places[row] not in asked]
+        if not unsure:
+            return Decoding(columns, places, refused)
 
 
-_inner_counts = operator.attrgetter(*dict.fromkeys(name for smaller, _ in CONTAINED for name in smaller))
+def _decoded(value: bytes | None) -> tuple[Any, ...] | None:
+    """Return the values of the fields; None for what only the model can judge."""
+    # Patterns forbid control characters only, which JSON can hold only behind a backslash.
+    if value is None or b"\\" in value:
+        return None
+    try:
+        return msgspec.structs.astuple(_decoder.decode(value))
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return None
 
 
-def _counts_agree(event: Any) -> bool:
+def _columns(events: Sequence[tuple[Any, ...]]) -> tuple[EventColumns, Any]:
+    """Return columns, and for each event whether the model would surely accept it, and read the same values."""
+    if not events:
+        return EventColumns(dict.fromkeys(FIELDS, ()), np.zeros(0, np.int64)), np.zeros(0, bool)
+    values: dict[str, Sequence[Any]] = dict(zip(FIELDS, zip(*events, strict=True), strict=True))
+    names = {name: canonical_provider(name) for name in set(values["provider"])}
+    values["provider"] = [names[name] for name in values["provider"]]
+    moments = read_moments(values["timestamp"])
+    is_certain = moments != UNSURE
+    if values["provider_created"].count(None) < len(events):
+        values["provider_created"] = created = list(values["provider_created"])
+        told = [row for row, text in enumerate(created) if text is not None]
+        answered = read_moments([created[row] for row in told])
+        is_certain[told] &= answered != UNSURE
+        for row, moment in zip(told, answered.tolist(), strict=True):
+            created[row] = moment
+    columns = EventColumns(values, moments)
+    totals = pa.array(values["total_tokens"], pa.int64())
+    is_certain &= pc.equal(totals, columns.array("total_tokens")).fill_null(True).to_numpy(False)
     for smaller, larger in CONTAINED:
-        inside = 0
-        for name in smaller:
-            inside += getattr(event, name)
-        if inside > getattr(event, larger):
-            return False
-    return True
+        is_certain &= sum(columns.integers(name) for name in smaller) <= columns.integers(larger)
+    if values["metadata"].count(_NO_METADATA) < len(events):
+        is_certain &= [raw is _NO_METADATA or _is_sure_metadata(bytes(raw)) for raw in values["metadata"]]
+    return columns, is_certain
 
 
 def _is_sure_metadata(raw: bytes) -> bool:
@@ -176,22 +192,12 @@ def _is_sure_metadata(raw: bytes) -> bool:
     )
 
 
-def _moment(text: str) -> datetime | None:
-    """Return the moment, or None when only the model can tell whether the text is one."""
-    if not _SURE_MOMENT.fullmatch(text):
-        return None
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        return None
-    if not EARLIEST <= moment < LATEST:
-        return None
-    return moment if moment.tzinfo is UTC else moment.astimezone(UTC)
-
-
-def _from_model(event: UsageEvent) -> Any:
+def _from_model(event: UsageEvent) -> tuple[Any, ...]:
     values = {name: getattr(event, name) for name in FIELDS}
     values["metadata"] = msgspec.Raw(to_json(event.metadata, inf_nan_mode="null"))
     values["api_operation"] = event.api_operation.value
     values["status"] = event.status.value
-    return Decoded(**values)
+    for name in ("timestamp", "provider_created"):
+        if values[name] is not None:
+            values[name] = values[name].isoformat().replace("+00:00", "Z")
+    return tuple(values.values())

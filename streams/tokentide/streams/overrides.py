@@ -78,6 +78,10 @@ class Overrides:
         if not held:
             del self._held[name]
 
+    def knows(self, provider: str, model: str) -> bool:
+        """Whether the model has an own price at some time."""
+        return (provider, model) in self._held
+
     def find(self, provider: str, model: str, moment: datetime) -> Override | None:
         """Return what the model cost at a moment; None when the catalogue says."""
         held = self._held and self._held.get((provider, model))

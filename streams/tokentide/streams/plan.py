@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from decimal import Decimal
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 __all__ = ["Counts", "Parts", "Plan", "is_coherent", "learn_plan", "shape_of"]
 
@@ -52,20 +52,19 @@ def shape_of(counts: Counts) -> int:
     return shape
 
 
-def is_coherent(counts: Counts) -> bool:
-    """Whether what is counted inside something else fits into it, overlaps apart.
+def is_coherent(counts: Counts) -> Any:
+    """Whether what is counted inside something else fits into it, overlaps apart; also for columns of counts.
 
     The catalogue refuses other counts, for the models that price the details.
     """
     tokens_in, tokens_out, read, write, write_1h, reasoning = counts[:6]
-    if not any(counts[7:]):
-        return read + write <= tokens_in and write_1h <= write and reasoning <= tokens_out
     in_audio, out_audio, read_audio, in_image, out_image = counts[7:12]
     return (
-        read + write + in_audio + in_image - read_audio <= tokens_in
-        and write_1h <= write
-        and read_audio <= min(read, in_audio)
-        and reasoning + out_audio + out_image <= tokens_out
+        (read + write + in_audio + in_image - read_audio <= tokens_in)
+        & (write_1h <= write)
+        & (read_audio <= read)
+        & (read_audio <= in_audio)
+        & (reasoning + out_audio + out_image <= tokens_out)
     )
 
 
@@ -76,29 +75,27 @@ class Plan(NamedTuple):
     per_call: int
 
     def parts(self, counts: Counts) -> Parts:
-        """Return what the parts of a call with these counts cost."""
+        """Return what the parts of a call with these counts cost; the columns of both give columns of parts."""
         per_in, per_out, per_read, per_write, per_1h, per_reasoning, per_search = self.coefficients[:7]
-        tokens_in, tokens_out, read, write, write_1h, reasoning, searches = counts[:7]
-        parts = Parts(
-            (tokens_in - read - write) * per_in,
-            read * (per_in + per_read) + write * (per_in + per_write) + write_1h * per_1h,
-            tokens_out * per_out + reasoning * per_reasoning,
-            searches * per_search + self.per_call,
-        )
-        return self._with_rare(parts, counts) if any(counts[7:]) else parts
-
-    def _with_rare(self, parts: Parts, counts: Counts) -> Parts:
         in_audio, out_audio, read_audio, in_image, out_image, characters, pages = self.coefficients[7:]
+        tokens_in, tokens_out, read, write, write_1h, reasoning, searches = counts[:7]
+        # Audio read from the cache is input audio as well: its audio part belongs to the cache.
+        fresh_audio = counts.input_audio_tokens - counts.cache_audio_read_tokens
         return Parts(
-            parts.input
-            # Audio read from the cache is input audio as well: its audio part belongs to the cache.
-            + (counts.input_audio_tokens - counts.cache_audio_read_tokens) * in_audio
+            (tokens_in - read - write) * per_in
+            + fresh_audio * in_audio
             + counts.input_image_tokens * in_image
             + counts.input_characters * characters
             + counts.pages * pages,
-            parts.cache + counts.cache_audio_read_tokens * (in_audio + read_audio),
-            parts.output + counts.output_audio_tokens * out_audio + counts.output_image_tokens * out_image,
-            parts.tool,
+            read * (per_in + per_read)
+            + write * (per_in + per_write)
+            + write_1h * per_1h
+            + counts.cache_audio_read_tokens * (in_audio + read_audio),
+            tokens_out * per_out
+            + reasoning * per_reasoning
+            + counts.output_audio_tokens * out_audio
+            + counts.output_image_tokens * out_image,
+            searches * per_search + self.per_call,
         )
 
 

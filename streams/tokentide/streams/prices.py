@@ -19,7 +19,7 @@ from tokentide.schemas.provider import LOCAL_PROVIDERS
 from tokentide.streams.overrides import Override, Overrides
 from tokentide.streams.plan import Counts, Parts, Plan, is_coherent, learn_plan, shape_of
 
-__all__ = ["CATALOGUE_VERSION", "Catalogue", "Counts", "Price", "PriceContext"]
+__all__ = ["CATALOGUE_VERSION", "Catalogue", "Counts", "Price", "PriceContext", "Rate"]
 
 CATALOGUE_VERSION = version("genai-prices")
 
@@ -114,7 +114,7 @@ _PRICEABLE = tuple(name for name in Counts._fields if name != "images")
 _Key = tuple[str, str, PriceContext, date]
 
 
-class _Rate(NamedTuple):
+class Rate(NamedTuple):
     """A plan with what every price made by it says."""
 
     plan: Plan
@@ -133,7 +133,7 @@ class _Subject(NamedTuple):
     rated: frozenset[str]
     tiers: tuple[int, ...]
     windows: tuple[TimeOfDateConstraint, ...]
-    rates: dict[object, _Rate | None]
+    rates: dict[object, Rate | None]
 
     def covers(self, counts: Counts) -> bool:
         """Whether the catalogue has a rate for anything that the call reports, or the call reports nothing."""
@@ -175,27 +175,59 @@ class Catalogue:
         override = self._overrides.find(provider, model, moment)
         if override is not None:
             return _own(override, counts, requests)
-        if provider in LOCAL_PROVIDERS:
-            return _LOCAL
-        key = (provider, model, context, moment.date())
-        subject = self._subjects.get(key) or self._learn(key, moment)
+        rule = self.rule(provider, model, moment, context, counts)
+        if rule is None:
+            return _direct(_Call(provider, model, context), moment, counts)
+        return rule if isinstance(rule, Price) else rule.price(counts)
+
+    def tiers(
+        self, provider: str, model: str, moment: datetime, context: PriceContext
+    ) -> tuple[int, ...] | None:
+        """Return above which input tokens another rate begins on this UTC day.
+
+        None when more than that, and more than `rule` says, decides: the time of the day, or an override.
+        """
+        if self._overrides.knows(provider, model):
+            return None
+        subject = self._subject(provider, model, moment, context)
+        if isinstance(subject, Price):
+            return ()
+        return None if subject.windows else subject.tiers
+
+    def rule(
+        self, provider: str, model: str, moment: datetime, context: PriceContext, counts: Counts
+    ) -> Price | Rate | None:
+        """Return what prices the call when no override does; None when the catalogue must be asked for it alone.
+
+        The same holds for all calls of the model in this context on this UTC day, when the same counts are above
+        zero, the input lies between the same `tiers`, and the counts are all coherent or all are not.
+        """
+        subject = self._subject(provider, model, moment, context)
         if isinstance(subject, Price):
             return subject
         if not subject.covers(counts):
             return _UNPRICED
         shape = shape_of(counts)
         if shape and (counts.audio_seconds or not is_coherent(counts)):
-            return _direct(_Call(provider, model, context), moment, counts)
+            return None
         tier = sum(counts.input_tokens > start for start in subject.tiers) if subject.tiers else 0
         place: object = shape << 8 | tier
         if subject.windows:
             place = (place, *(window.active(moment) for window in subject.windows))
         try:
-            rate = subject.rates[place]
+            return subject.rates[place]
         except KeyError:
             call = _Call(provider, model, context)
             rate = subject.rates[place] = _learn_rate(call, moment, subject.tiers, tier, shape)
-        return rate.price(counts) if rate else _direct(_Call(provider, model, context), moment, counts)
+            return rate
+
+    def _subject(
+        self, provider: str, model: str, moment: datetime, context: PriceContext
+    ) -> _Subject | Price:
+        if provider in LOCAL_PROVIDERS:
+            return _LOCAL
+        key = (provider, model, context, moment.date())
+        return self._subjects.get(key) or self._learn(key, moment)
 
     def _learn(self, key: _Key, moment: datetime) -> _Subject | Price:
         if len(self._subjects) > _MAX_SUBJECTS:
@@ -251,7 +283,7 @@ def _name(answer: PriceCalculation) -> str:
     return f"{answer.provider.id}/{answer.model.id}"
 
 
-def _learn_rate(call: _Call, moment: datetime, tiers: tuple[int, ...], tier: int, shape: int) -> _Rate | None:
+def _learn_rate(call: _Call, moment: datetime, tiers: tuple[int, ...], tier: int, shape: int) -> Rate | None:
     low = tiers[tier - 1] if tier else 0
     high = tiers[tier] if tier < len(tiers) else None
 
@@ -264,7 +296,7 @@ def _learn_rate(call: _Call, moment: datetime, tiers: tuple[int, ...], tier: int
         answer = call.ask(moment, Counts(low + 1), _ALWAYS)
     if plan is None or answer is None:
         return None
-    return _Rate(plan, _name(answer), _per_mtok(answer.model_price, low + 1))
+    return Rate(plan, _name(answer), _per_mtok(answer.model_price, low + 1))
 
 
 def _direct(call: _Call, moment: datetime, counts: Counts) -> Price:
