@@ -44,11 +44,11 @@ import org.apache.kafka.streams.state.WindowStore;
 /**
  * Parses, prices, keeps a total for each user and team and day, and writes rows to ClickHouse.
  *
- * <p>The totals live in RocksDB behind Kafka Streams' own cache, in windows of a day, with a changelog in Kafka: durable.
- * The topic's key is the user, so users need no repartitioning; teams do, and what is sent there is the team and the
- * cost only. The guarantee is the default, at-least-once, for the totals: after a crash those count some events twice.
- * A row waits in memory for its batch, and Kafka Streams has no hook for a processor before it commits, so a crash can
- * lose up to a batch of rows.
+ * <p>The totals live in RocksDB behind Kafka Streams' own cache, in windows of a day, with a changelog in Kafka:
+ * durable. The topic's key is the user, so users need no repartitioning; teams do, and what is sent there is the team
+ * and the cost only. The guarantee is the default, at-least-once, for the totals: after a crash those count some events
+ * twice. A row waits in memory for its batch, and Kafka Streams has no hook for a processor before it commits, so a
+ * crash can lose up to a batch of rows. The threads, buffers, caches and intervals are the defaults.
  */
 public final class KafkaStreamsMeter {
     private static final int BATCH = 10_000;
