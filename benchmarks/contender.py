@@ -70,12 +70,12 @@ def environment(variables: dict[str, str]) -> dict[str, str]:
 def clock(tree: Tree, course: Course, folder: Path, limit_seconds: float) -> Run:
     """Wait for both signals and the end; the CPU and the time between the signals are the Run."""
     started = looked = time.monotonic()
-    warm: tuple[float, float] | None = None
+    warm: tuple[float, float, int] | None = None
     try:
         while not (folder / "done").exists():
             now = time.monotonic()
             if warm is None and (folder / "warm").exists():
-                warm = (tree.look(), now)
+                warm = (tree.look(), now, int((folder / "warm").read_text() or course.warm))
             elif now - looked > _LOOK_SECONDS:
                 looked = now
                 tree.look()
@@ -94,9 +94,12 @@ def clock(tree: Tree, course: Course, folder: Path, limit_seconds: float) -> Run
             return Run(problem="done before it was seen to be warm")
     finally:
         tree.end()
-    counted = course.events - course.warm
+    seconds_before, began, taken = warm
+    counted = course.events - taken
+    if counted < course.events // 4:
+        return Run(problem=f"only {counted:,} events were left when the clock started: take more events")
     return Run(
-        us_per_event=(seconds - warm[0]) / counted * 1e6,
-        events_per_second=counted / (now - warm[1]),
+        us_per_event=(seconds - seconds_before) / counted * 1e6,
+        events_per_second=counted / (now - began),
         rss_mb=tree.peak_rss_bytes / 1e6,
     )

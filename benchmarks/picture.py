@@ -52,7 +52,7 @@ def draw(result: Mapping[str, Any]) -> str:
     for row, (name, cost) in enumerate(contenders):
         parts += _bar(name, cost, x, _TOP + _ROW * row)
     footer = (
-        f"{result['events']:,} events, {result['rounds']} rounds: median, with a line from min to max. "
+        f"{result['events']:,} events, median of {result['rounds']}, with a line from min to max. "
         f"{result['machine']['cpu']}, {result['machine']['cores']} cores; commit {result['commit']}, "
         f"{result['date'][:10]}"
     )

@@ -133,7 +133,7 @@ def table(result: Mapping[str, Any]) -> str:
                 f"{each['rss_mb']['median']:,.0f}",
             )
         )
-    lines = [f"{result['events']:,} events, {result['rounds']} rounds, commit {result['commit']}", ""]
+    lines = [f"{result['events']:,} events, rounds: {result['rounds']}, commit {result['commit']}", ""]
     lines += _aligned(rows)
     lines += ["", *_beside(result)]
     if result["problems"]:
