@@ -21,7 +21,7 @@ from tokentide.sinks import connect
 
 WHOLE, METER, SINK = "tokentide", "tokentide meter", "tokentide sink"
 _METER, _SINK = "meter-1", "sink-1"
-_LOOK_SECONDS = 0.02
+_LOOK_SECONDS = 0.05
 _ASK_SECONDS = 0.25
 # What a meter has taken of its topic, and what a sink holds or has stored, in events.
 _TAKEN = {
@@ -120,7 +120,7 @@ def run(
         client.close()
         if wrong:
             raise RuntimeError("; ".join(wrong))
-    except (TokentideError, RuntimeError, psutil.NoSuchProcess) as error:
+    except (TokentideError, RuntimeError, OSError, psutil.NoSuchProcess) as error:
         return dict.fromkeys((WHOLE, METER, SINK), Run(problem=str(error)))
     finally:
         stack.stop()

@@ -11,6 +11,7 @@ meantime meets all of them. docs/performance.md says what is inside the clock an
 import argparse
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -60,6 +61,8 @@ QUICK = Size(rounds=1, events=100_000, slow_events=8_000, latency_seconds=10, tr
 def main() -> None:
     """Run the race, print the table, write the results; the exit code is 1 when anything failed."""
     chosen = _options()
+    # So that a run that is ended ends what it has started.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     standard = QUICK if chosen.quick else FULL
     size = Size(
         chosen.rounds or standard.rounds,
@@ -145,10 +148,13 @@ def _compete(
     slow = _course(servers, _SLOW_TOPIC, size.slow_events) if _SLOW & commands.keys() else course
 
     def run(name: str, path: Path) -> dict[str, Run]:
-        if name == pipeline.WHOLE:
-            return pipeline.run(course, servers, path, ours, limit)
-        over = slow if name in _SLOW else course
-        return {name: contender.run(commands[name], over, servers, path, limit)}
+        try:
+            if name == pipeline.WHOLE:
+                return pipeline.run(course, servers, path, ours, limit)
+            over = slow if name in _SLOW else course
+            return {name: contender.run(commands[name], over, servers, path, limit)}
+        except Exception as error:  # whatever one contender does, the others run
+            return {name: Run(problem=f"{type(error).__name__}: {error}")}
 
     for number in range(size.rounds):
         order = [*commands, pipeline.WHOLE]

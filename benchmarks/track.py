@@ -18,7 +18,6 @@ import logging
 import tempfile
 import threading
 import time
-from array import array
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -37,7 +36,7 @@ CALLERS = 1_000
 _TOPIC = "benchmark.track"
 _USERS = 1_000
 
-Durations = array[int]
+Durations = list[int]
 """Nanoseconds of each call."""
 Case = Callable[[UsageProducer, int, int], Durations]
 
@@ -104,7 +103,7 @@ def case(call: Case, broker: str, rate: int, seconds: int, *, is_up: bool = True
 
 def one_thread(producer: UsageProducer, rate: int, seconds: int) -> Durations:
     """Call from this thread."""
-    durations = Durations("q")
+    durations = Durations()
     started = time.perf_counter()
     for number in range(rate * seconds):
         ahead = started + number / rate - time.perf_counter()
@@ -116,7 +115,7 @@ def one_thread(producer: UsageProducer, rate: int, seconds: int) -> Durations:
 
 def threads(producer: UsageProducer, rate: int, seconds: int) -> Durations:
     """Call from many threads that live all the time."""
-    durations = Durations("q")
+    durations = Durations()
     start = threading.Event()
     began = 0.0
 
@@ -138,7 +137,7 @@ def threads(producer: UsageProducer, rate: int, seconds: int) -> Durations:
 
 def tasks(producer: UsageProducer, rate: int, seconds: int) -> Durations:
     """Call from many tasks of one event loop."""
-    durations = Durations("q")
+    durations = Durations()
 
     async def work(caller: int, began: float) -> None:
         for number in range(caller, rate * seconds, CALLERS):
