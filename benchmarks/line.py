@@ -17,12 +17,11 @@ from typing import Any
 
 import psutil
 from latency import latency
-from load import event
+from load import fill
 
 from tokentide.console.lag import LagReader
 from tokentide.console.settings import ConsoleSettings
 from tokentide.console.stack import Stack
-from tokentide.producers import UsageProducer
 
 WORKERS = ("meter-1", "sink-1")
 
@@ -58,12 +57,7 @@ def main() -> None:
 
 def throughput(stack: Stack, events: int, users: int) -> dict[str, Any]:
     """Fill the topic, start the workers, and wait until nothing is behind."""
-    with UsageProducer(broker=stack.bootstrap) as producer:
-        for number in range(events):
-            producer.track(**event(number, users))
-            if number % 10_000 == 0:
-                producer.flush(60)
-        assert producer.flush(120) == 0
+    fill(stack.bootstrap, stack.settings.topics.events, events, 0, users)
     stack.start_workers()
     stack.wait_ready()
     before = {name: cpu(stack, name) for name in WORKERS}
