@@ -57,8 +57,10 @@ class Tree:
             return None
 
     def last_words(self, lines: int = 3) -> str:
-        """Return the end of what it printed."""
-        return " | ".join(self._log.read_text(errors="replace").split("\n")[-lines - 1 :]).strip(" |")[-300:]
+        """Return the end of what it printed, in one line."""
+        printed = self._log.read_text(errors="replace").splitlines()
+        words = (" ".join(line.split()) for line in printed if line.strip(" ^~"))
+        return " | ".join(list(words)[-lines:])[-300:]
 
     def end(self) -> None:
         """Kill what still runs."""
