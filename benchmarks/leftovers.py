@@ -5,49 +5,64 @@ A contender names its group as it likes. If its commits stayed, its next run wou
 
 import contextlib
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass
 
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
 _REQUEST_SECONDS = 30
-# A member that was killed belongs to its group until its session is over.
+# A member that did not leave belongs to its group until its session is over.
 _SESSION_SECONDS = 90.0
 
 
-@dataclass(frozen=True)
 class Leftovers:
-    """Knows what was there before a run, and removes what has come since."""
+    """Knows what was there at first, and what each run has added. For one run at a time."""
 
-    admin: AdminClient
-    topics: frozenset[str]
-    groups: frozenset[str]
+    def __init__(self, broker: str) -> None:
+        self._admin = AdminClient({"bootstrap.servers": broker, "log_level": 0})
+        self._topics = self._list_topics()
+        self._known = self._list_groups()
+        self._groups: dict[str, frozenset[str]] = {}
 
-    @classmethod
-    def after(cls, broker: str) -> "Leftovers":
-        """Look at what is there; it stays."""
-        admin = AdminClient({"bootstrap.servers": broker, "log_level": 0})
-        return cls(admin, _topics(admin), _groups(admin))
+    def clear(self, name: str) -> None:
+        """Before a run: delete the groups of the last run of this name. Raises TimeoutError when one stays.
 
-    def remove_groups(self) -> None:
-        """Delete new groups, and return when they are gone. Raises TimeoutError when one keeps its members."""
+        Not after it, for then members that did not leave would have to be waited for.
+        """
+        groups = self._groups.pop(name, frozenset())
+        # They come again, in the run that begins.
+        self._known -= groups
         deadline = time.monotonic() + _SESSION_SECONDS
-        while groups := sorted(_groups(self.admin) - self.groups):
-            if time.monotonic() > deadline:
-                raise TimeoutError(f"a group that cannot be deleted after the run: {', '.join(groups)}")
-            _wait(self.admin.delete_consumer_groups(groups, request_timeout=_REQUEST_SECONDS))
+        while left := groups & self._list_groups():
+            _check(deadline, left)
+            _wait(self._admin.delete_consumer_groups(sorted(left), request_timeout=_REQUEST_SECONDS))
             time.sleep(0.5)
 
-    def remove_topics(self) -> None:
-        """Delete new topics, and return when they are gone. Raises TimeoutError when one stays."""
+    def gather(self, name: str) -> None:
+        """After a run: note its groups, delete its topics. Raises TimeoutError when one stays."""
+        groups = self._list_groups()
+        self._groups[name] = groups - self._known
+        self._known |= groups
         deadline = time.monotonic() + _SESSION_SECONDS
-        while topics := sorted(_topics(self.admin) - self.topics):
-            if time.monotonic() > deadline:
-                raise TimeoutError(f"a topic that cannot be deleted after the run: {', '.join(topics)}")
-            _wait(self.admin.delete_topics(topics, operation_timeout=_REQUEST_SECONDS))
+        while left := self._list_topics() - self._topics:
+            _check(deadline, left)
+            _wait(self._admin.delete_topics(sorted(left), operation_timeout=_REQUEST_SECONDS))
             time.sleep(0.2)
+
+    def _list_topics(self) -> frozenset[str]:
+        # Kafka's own topic of offsets is made by the first commit, and belongs to all.
+        topics = self._admin.list_topics(timeout=_REQUEST_SECONDS).topics
+        return frozenset(name for name in topics if not name.startswith("__"))
+
+    def _list_groups(self) -> frozenset[str]:
+        listed = self._admin.list_consumer_groups(request_timeout=_REQUEST_SECONDS).result()
+        return frozenset(group.group_id for group in listed.valid)
+
+
+def _check(deadline: float, left: Iterable[str]) -> None:
+    if time.monotonic() > deadline:
+        raise TimeoutError(f"Kafka does not delete what the last run left: {', '.join(sorted(left))}")
 
 
 def _wait(futures: "Mapping[str, Future[None]]") -> None:
@@ -55,15 +70,3 @@ def _wait(futures: "Mapping[str, Future[None]]") -> None:
     for future in futures.values():
         with contextlib.suppress(KafkaException):
             future.result()
-
-
-def _topics(admin: AdminClient) -> frozenset[str]:
-    # Kafka's own topic of offsets is made by the first commit, and belongs to all.
-    return frozenset(
-        name for name in admin.list_topics(timeout=_REQUEST_SECONDS).topics if not name.startswith("__")
-    )
-
-
-def _groups(admin: AdminClient) -> frozenset[str]:
-    listed = admin.list_consumer_groups(request_timeout=_REQUEST_SECONDS).result()
-    return frozenset(group.group_id for group in listed.valid)

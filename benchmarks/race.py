@@ -55,7 +55,7 @@ class Size:
 
 
 FULL = Size(rounds=5, events=200_000, slow_events=20_000, latency_seconds=20, track_seconds=10)
-QUICK = Size(rounds=1, events=100_000, slow_events=8_000, latency_seconds=10, track_seconds=3)
+QUICK = Size(rounds=1, events=150_000, slow_events=8_000, latency_seconds=10, track_seconds=3)
 
 
 def main() -> None:
@@ -147,33 +147,31 @@ def _compete(
     course = _course(servers, servers.settings.topics.events, size.events)
     slow = _course(servers, _SLOW_TOPIC, size.slow_events) if _SLOW & commands.keys() else course
 
+    leftovers = Leftovers(servers.bootstrap)
+
     def run(name: str, path: Path) -> dict[str, Run]:
         try:
+            leftovers.clear(name)
             if name == pipeline.WHOLE:
-                return pipeline.run(course, servers, path, ours, limit)
-            over = slow if name in _SLOW else course
-            return {name: contender.run(commands[name], over, servers, path, limit)}
+                came = pipeline.run(course, servers, path, ours, limit)
+            else:
+                over = slow if name in _SLOW else course
+                came = {name: contender.run(commands[name], over, servers, path, limit)}
+            leftovers.gather(name)
         except Exception as error:  # whatever one contender does, the others run
             return {name: Run(problem=f"{type(error).__name__}: {error}")}
+        return came
 
     for number in range(size.rounds):
         order = [*commands, pipeline.WHOLE]
         for name in order[number % len(order) :] + order[: number % len(order)]:
             if any(each.problem for each in race.runs.get(name, [])):
                 continue
-            before = Leftovers.after(servers.bootstrap)
             came = run(name, folder / f"{name}_{number + 1}")
             for part, each in came.items():
                 race.runs.setdefault(part, []).append(each)
             outcome = came[name].problem or f"{came[name].us_per_event:,.1f} µs an event"
             say(f"round {number + 1}  {name:14} {outcome}")
-            try:
-                before.remove_topics()
-                # Those of tokentide have another name in each run, and static members: they would be waited for.
-                if name != pipeline.WHOLE:
-                    before.remove_groups()
-            except TimeoutError as error:
-                race.runs[name].append(Run(problem=str(error)))
 
 
 def _course(servers: Stack, topic: str, events: int) -> Course:
