@@ -40,6 +40,8 @@ _PARTITIONS = 8
 _USERS = 1_000
 # What costs a millisecond an event gets a smaller topic of the same shape.
 _SLOW = frozenset({NAIVE})
+# Below this share of the rate the latency is not that of the rate.
+_REACHED = 0.95
 _SLOW_TOPIC = "usage.events.small"
 
 
@@ -189,6 +191,8 @@ def _beside(race: Race, size: Size, servers: Stack, folder: Path, ours: dict[str
     try:
         stack.start()
         race.latency = latency(stack, RATE, size.latency_seconds, _USERS)
+        if (reached := race.latency["latency_events_per_second"]) < _REACHED * RATE:
+            race.problems.append(f"latency: only {reached:,} of {RATE:,} events a second could be sent")
     except (TokentideError, RuntimeError) as error:
         race.problems.append(f"latency: {error}")
     finally:
