@@ -5,7 +5,7 @@ PYTHON ?= $(shell for each in python3.11 python3 python; do \
 	$$each -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$each && break; done)
 STAMP := .venv/.installed
 
-.PHONY: demo test test-all faults lint lock
+.PHONY: demo test test-all faults bench lint lock
 
 $(STAMP): requirements.lock pyproject.toml
 	@if command -v uv >/dev/null 2>&1; then \
@@ -34,6 +34,10 @@ test-all: $(STAMP)
 # make faults SEEDS=20 SEED0=1 JOBS=2 plays 20 fault schedules from seed 1 on, two at once.
 faults: $(STAMP)
 	cd tests && ../.venv/bin/python -m faults --seeds $(or $(SEEDS),20) --seed0 $(or $(SEED0),1) --jobs $(or $(JOBS),1)
+
+# make bench QUICK=1 is one round of fewer events.
+bench: $(STAMP)
+	.venv/bin/python benchmarks/race.py $(if $(QUICK),--quick)
 
 lint: $(STAMP)
 	.venv/bin/ruff check .

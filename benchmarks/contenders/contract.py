@@ -7,8 +7,9 @@ installed there, and the runner starts `contenders/NAME.py` with that environmen
 * `BENCH_CLICKHOUSE`: URL of ClickHouse; `BENCH_ROWS` and `BENCH_TOTALS`: the tables to fill, with database;
 * `BENCH_WARM`: after so many events the clock starts; `BENCH_FOLDER`: an empty folder for state and signals.
 
-Between the two signals the runner reads the CPU of the process and all its children, so it does not matter in how
-many processes or in what language a contender works.
+A signal is a file in that folder: `warm` holds how many events have been taken in (`BENCH_WARM` when it is empty),
+`done` holds nothing. Between the two the runner reads the CPU of the process and all its children, so it does not
+matter in how many processes or in what language a contender works.
 
 A contender reads the topic from its beginning, prices each event, keeps a total for each user and each team and
 UTC day, writes one row an event into `BENCH_ROWS`, and the totals into `BENCH_TOTALS`, where for one key the row
@@ -72,7 +73,9 @@ def taken(count: int = 1) -> bool:
     global _taken
     before, _taken = _taken, _taken + count
     if before < WARM <= _taken:
-        (FOLDER / "warm").touch()
+        # With how many they are, for a batch may go beyond; in one step, for the runner reads it at once.
+        (FOLDER / "warm.new").write_text(str(_taken))
+        (FOLDER / "warm.new").rename(FOLDER / "warm")
     return _taken >= EVENTS
 
 

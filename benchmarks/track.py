@@ -1,0 +1,163 @@
+"""What `UsageProducer.track()` costs its caller, on real Apache Kafka.
+
+    .venv/bin/python benchmarks/track.py [--broker HOST:PORT] [--rate 10000] [--seconds 10] [--json]
+
+Inside the clock: each single call, on the wall clock of the thread that calls it, so what it waits for other threads
+is in it. The event's fields are made before. The calls come at a steady rate in all cases:
+
+* `one_thread`: one thread calls;
+* `threads`: 1,000 threads, each its share;
+* `tasks`: 1,000 asyncio tasks of one thread, each its share;
+* `broker_down`: one thread calls, and nothing listens where the broker should be.
+"""
+
+import argparse
+import asyncio
+import json
+import logging
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
+from figures import percentiles
+from load import event
+
+from tokentide.console.kafka import KafkaCluster
+from tokentide.console.kafka.ports import HOST, free_ports
+from tokentide.producers import UsageProducer
+
+CALLERS = 1_000
+_TOPIC = "benchmark.track"
+_USERS = 1_000
+
+Durations = list[int]
+"""Nanoseconds of each call."""
+Case = Callable[[UsageProducer, int, int], Durations]
+
+
+def main() -> None:
+    """Measure all cases, and print a table or JSON."""
+    options = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    options.add_argument("--broker", help="an own Kafka is started when none is given")
+    options.add_argument("--rate", type=int, default=10_000)
+    options.add_argument("--seconds", type=int, default=10)
+    options.add_argument("--json", action="store_true")
+    chosen = options.parse_args()
+    # That a broker is down is meant.
+    logging.disable(logging.CRITICAL)
+    with ExitStack() as servers:
+        broker = chosen.broker
+        if broker is None:
+            folder = servers.enter_context(tempfile.TemporaryDirectory())
+            broker = servers.enter_context(KafkaCluster(Path(folder))).bootstrap
+        result = measure(broker, chosen.rate, chosen.seconds)
+    if chosen.json:
+        print(json.dumps(result))
+    else:
+        for name, figures in result.items():
+            print(f"{name:12} {'  '.join(f'{key} {value:,}' for key, value in figures.items())}")
+
+
+def measure(broker: str, rate: int, seconds: int) -> dict[str, dict[str, Any]]:
+    """Return the figures of each case. Raises RuntimeError when events were lost while the broker was there."""
+    admin = AdminClient({"bootstrap.servers": broker})
+    if _TOPIC not in admin.list_topics(timeout=30).topics:
+        admin.create_topics([NewTopic(_TOPIC, 8)])[_TOPIC].result()
+    (nothing,) = free_ports(1)
+    return {
+        "one_thread": case(one_thread, broker, rate, seconds),
+        "threads": case(threads, broker, rate, seconds),
+        "tasks": case(tasks, broker, rate, seconds),
+        "broker_down": case(one_thread, f"{HOST}:{nothing}", rate, seconds, is_up=False),
+    }
+
+
+def case(call: Case, broker: str, rate: int, seconds: int, *, is_up: bool = True) -> dict[str, Any]:
+    """Measure one case with a producer of its own, that is warm."""
+    producer = UsageProducer(broker=broker, topic=_TOPIC)
+    for number in range(1_000):
+        producer.track(**event(number, _USERS))
+    started = time.monotonic()
+    durations = call(producer, rate, seconds)
+    took = time.monotonic() - started
+    if is_up and producer.flush(60) != 0:
+        raise RuntimeError(f"{call.__name__}: Kafka did not take all events: {producer.counters}")
+    counters = producer.counters
+    producer.close(0)
+    return {
+        **percentiles("us", [each / 1000 for each in durations], 1),
+        "us_max": round(max(durations) / 1000, 1),
+        "calls": len(durations),
+        "calls_per_second": round(len(durations) / took),
+        "dropped": counters.dropped,
+    }
+
+
+def one_thread(producer: UsageProducer, rate: int, seconds: int) -> Durations:
+    """Call from this thread."""
+    durations = Durations()
+    started = time.perf_counter()
+    for number in range(rate * seconds):
+        ahead = started + number / rate - time.perf_counter()
+        if ahead > 0:
+            time.sleep(ahead)
+        _call(producer, number, durations)
+    return durations
+
+
+def threads(producer: UsageProducer, rate: int, seconds: int) -> Durations:
+    """Call from many threads that live all the time."""
+    durations = Durations()
+    start = threading.Event()
+    began = 0.0
+
+    def work(caller: int) -> None:
+        start.wait()
+        for number in range(caller, rate * seconds, CALLERS):
+            time.sleep(max(0.0, began + number / rate - time.perf_counter()))
+            _call(producer, number, durations)
+
+    callers = [threading.Thread(target=work, args=(caller,)) for caller in range(CALLERS)]
+    for each in callers:
+        each.start()
+    began = time.perf_counter()
+    start.set()
+    for each in callers:
+        each.join()
+    return durations
+
+
+def tasks(producer: UsageProducer, rate: int, seconds: int) -> Durations:
+    """Call from many tasks of one event loop."""
+    durations = Durations()
+
+    async def work(caller: int, began: float) -> None:
+        for number in range(caller, rate * seconds, CALLERS):
+            await asyncio.sleep(max(0.0, began + number / rate - time.perf_counter()))
+            _call(producer, number, durations)
+
+    async def work_all() -> None:
+        began = time.perf_counter()
+        await asyncio.gather(*(work(caller, began) for caller in range(CALLERS)))
+
+    asyncio.run(work_all())
+    return durations
+
+
+def _call(producer: UsageProducer, number: int, durations: Durations) -> None:
+    fields = event(number, _USERS)
+    before = time.perf_counter_ns()
+    producer.track(**fields)
+    durations.append(time.perf_counter_ns() - before)
+
+
+if __name__ == "__main__":
+    main()
