@@ -164,7 +164,9 @@ class SpendState:
             return []
         if not self._to_rewrite:
             self._to_rewrite = list({*self._periods.days, *self._periods.months})
-        chosen, self._to_rewrite = self._to_rewrite[:count], self._to_rewrite[count:]
+        begin = max(0, len(self._to_rewrite) - count)
+        chosen = self._to_rewrite[begin:]
+        del self._to_rewrite[begin:]
         return [
             record
             for place in chosen
