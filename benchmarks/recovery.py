@@ -35,6 +35,7 @@ from tokentide.streams.day import Fence, day_record, fence_record
 from tokentide.streams.entity import Entity, Partial
 from tokentide.streams.partition import entity_key, entity_partition
 from tokentide.streams.progress import POSITION_KEY, Progress
+from tokentide.streams.total import Total
 
 DAY = period_start(Period.DAY, int(time.time()))
 StateRecord = tuple[int, bytes, bytes]
@@ -66,7 +67,9 @@ def main() -> None:
 def spend_records(entities: int, hours: int, partitions: int) -> Iterator[StateRecord]:
     """The changelog of `spend`."""
     for number in range(entities):
-        used = {DAY + hour * 3600: (3, 1000 + number, 50 + hour, 123_456_789_012, 0) for hour in range(hours)}
+        used = {
+            DAY + hour * 3600: Total(3, 1000 + number, 50 + hour, 123_456_789_012, 0) for hour in range(hours)
+        }
         yield number % partitions, *day_record("user", f"user-{number:06d}", DAY, -1, used)
     for partition in range(partitions):
         yield partition, *fence_record(Fence(-1, 0))

@@ -14,6 +14,7 @@ from tokentide.streams.day import day_record
 from tokentide.streams.entity import Entity, Partial
 from tokentide.streams.month import Month, month_key
 from tokentide.streams.partition import entity_key, entity_partition
+from tokentide.streams.total import Total
 
 __all__ = ["StateRecord", "remembered_days", "remembered_entities"]
 
@@ -71,7 +72,9 @@ def remembered_days(settings: ClickHouseSettings, fences: Mapping[int, int]) -> 
         for (partition, scope_id, day), of_the_day in groupby(rows, _day_of):
             hours, fence = {}, -1
             for _, _, hour, requests, input_tokens, output_tokens, cost, unpriced, last in of_the_day:
-                hours[hour] = (requests, input_tokens, output_tokens, pico_from_usd(Decimal(cost)), unpriced)
+                hours[hour] = Total(
+                    requests, input_tokens, output_tokens, pico_from_usd(Decimal(cost)), unpriced
+                )
                 fence = max(fence, last)
             yield StateRecord(partition, *day_record(scope, scope_id, day, fence, hours))
         late_rows = _rows(
@@ -98,7 +101,8 @@ def remembered_days(settings: ClickHouseSettings, fences: Mapping[int, int]) -> 
             last,
         ) in late_rows:
             month = Month()
-            month.count([requests, input_tokens, output_tokens, pico_from_usd(Decimal(cost)), unpriced], last)
+            used = Total(requests, input_tokens, output_tokens, pico_from_usd(Decimal(cost)), unpriced)
+            month.count(used, last)
             yield StateRecord(partition, month_key(scope, scope_id, start), month.record())
 
 

@@ -14,7 +14,7 @@ __all__ = ["Total", "Update", "decode_update"]
 Whole = Annotated[int, msgspec.Meta(ge=0)]
 
 
-class Total(msgspec.Struct):
+class Total(msgspec.Struct, gc=False):
     """`SpendTotal`."""
 
     period: Period

@@ -51,6 +51,10 @@ class BudgetIndex:
             changed.add(key)
         return changed
 
+    def has(self, key: str) -> bool:
+        """Whether an entity has budgets, or had one since this process began."""
+        return key in self._by_entity
+
     def of(self, key: str) -> list[Budget]:
         """Return the budgets of an entity, by their ids."""
         return [budget for _, budget in sorted(self._by_entity.get(key, {}).items())]

@@ -6,12 +6,13 @@ from typing import NamedTuple
 
 import msgspec
 
-from tokentide.schemas import Alert, Budget, DataLossError, Limits, Period, Scope
-from tokentide.schemas.totals import Update, decode_update
+from tokentide.schemas import Alert, Budget, DataLossError, Limits, Scope
+from tokentide.schemas.totals import decode_update
 from tokentide.streams.alerting import AsOf, budget_alerts, budget_limits, cells_to_review, unpriced_alerts
 from tokentide.streams.budget_index import BudgetIndex
 from tokentide.streams.clock import Grace
-from tokentide.streams.entity import Cell, Entity, Partial
+from tokentide.streams.entities import Entities
+from tokentide.streams.entity import Entity
 from tokentide.streams.horizon import Horizon
 from tokentide.streams.partition import entity_key
 from tokentide.streams.progress import POSITION_KEY, Progress
@@ -19,7 +20,8 @@ from tokentide.streams.progress import POSITION_KEY, Progress
 __all__ = ["BudgetChanges", "BudgetState"]
 
 _EPOCH = datetime.fromtimestamp(0, UTC)
-_SWEPT_AT_ONCE = 2000
+_MODEL = f"{Scope.MODEL}:"
+"""How the keys begin of entities that may raise alerts without a budget: those of unknown price."""
 _DEFAULT_GRACE = Grace()
 
 
@@ -47,18 +49,12 @@ class BudgetState:
         """`partitions` is the number of source partitions."""
         self._index = index
         self._grace = grace
-        self._entities: dict[str, Entity] = {}
-        self._cells = self._fired = 0
-        self._amended: dict[str, set[Cell]] = {}
+        self._entities = Entities()
         self._reviewed: set[str] = set()
         self._progress = Progress(partitions)
-        self._to_rewrite: list[str] = []
         self._has_moved = False
         self._horizon = Horizon()
-        # What the changelog tells of it, what was swept up to, and who is left to be.
-        self._remembered = self._swept = self._horizon
-        self._to_sweep: list[str] = []
-        self._gone: set[str] = set()
+        self._remembered = self._horizon  # what the changelog tells of it
 
     def __len__(self) -> int:
         """How many entities are remembered."""
@@ -76,7 +72,7 @@ class BudgetState:
 
     def sizes(self) -> dict[str, int]:
         """Return how many entities, cells (days and months of an entity) and fired alerts are remembered."""
-        return {"entities": len(self._entities), "cells": self._cells, "fired": self._fired}
+        return self._entities.sizes()
 
     def load(self, key: bytes, value: bytes | None) -> None:
         """Take in a record of the changelog; the order does not matter. Then call `loaded`.
@@ -89,7 +85,7 @@ class BudgetState:
             if key == POSITION_KEY:
                 self._progress.merge(value)
             else:
-                self._entities.setdefault(key.decode(), Entity()).merge(value)
+                self._entities.load(key.decode(), value)
         except (msgspec.MsgspecError, ValueError) as error:
             raise DataLossError(
                 f"the budgets changelog holds a record that no meter of this version writes: key {key!r}: {error}"
@@ -97,19 +93,16 @@ class BudgetState:
 
     def loaded(self) -> None:
         """Forget what is closed: the changelog may still hold it, or hold it again, from a worker that woke up."""
-        self._cells = sum(len(entity.cells) for entity in self._entities.values())
-        self._fired = sum(len(entity.fired) for entity in self._entities.values())
-        self._horizon = Horizon.at(self._progress.closing_time, self._grace)
-        self._remembered = self._swept = self._horizon
-        for key in list(self._entities):
-            self._sweep(key)
+        self._horizon = self._remembered = Horizon.at(self._progress.closing_time, self._grace)
+        self._entities.loaded(self._horizon)
 
     def apply(self, value: bytes, offset: int) -> None:
         """Take in a record of `usage.spend`. Raises DataLossError for what no meter writes."""
         try:
             update = decode_update(value)
             if update.scope is not None:
-                self._add(entity_key(update.scope, update.scope_id), update, offset)
+                key = entity_key(update.scope.value, update.scope_id)
+                self._entities.add(key, update, offset, self._horizon)
             elif update.totals:
                 raise ValueError("totals without a scope")
             elif update.complete_up_to is not None:
@@ -131,35 +124,34 @@ class BudgetState:
 
         The call after it says that all of it is in the changelog.
         """
-        is_closing = self._gone or self._to_sweep or self._swept != self._remembered
-        if not (self._has_moved or self._reviewed or is_closing):
+        if not (self._has_moved or self._reviewed or self._entities.is_sweeping(self._remembered)):
             return None
         as_of = AsOf(now, _moment(self.complete_up_to))
         alerts: list[Alert] = []
         limits: list[Limits] = []
-        touched = set(self._amended)
-        for key in self._amended.keys() | self._reviewed:
+        fired: set[str] = set()
+        for key in self._of_interest():
             scope, scope_id = _split(key)
             entity = self._entities.get(key)
             budgets = self._index.of(key)
-            if entity is not None:
-                raised = list(self._alerts(key, scope, scope_id, entity, budgets, as_of))
-                self._fired -= len(entity.fired)
-                entity.fired |= {alert.alert_id: int(alert.period_start.timestamp()) for alert in raised}
-                self._fired += len(entity.fired)
+            if entity is not None and (
+                raised := list(self._alerts(key, scope, scope_id, entity, budgets, as_of))
+            ):
+                self._entities.fire(
+                    entity, {alert.alert_id: int(alert.period_start.timestamp()) for alert in raised}
+                )
                 alerts.extend(raised)
-                if raised:
-                    touched.add(key)
+                fired.add(key)
             if budgets or key in self._reviewed:
                 limits.append(self._limits(scope, scope_id, entity, budgets, as_of))
-        self._sweep_some()
-        changelog = [(key.encode(), self._entities[key].record()) for key in touched]
-        deletions = [key.encode() for key in self._gone - self._entities.keys()]
+        self._entities.sweep_some(self._remembered)
+        changelog = self._entities.take_amended(fired)
+        deletions = self._entities.take_gone()
         moved = self.position if self._has_moved else None
         if moved is not None:
             changelog.append((POSITION_KEY, self._progress.record()))
             self._remembered = self._horizon
-        self._amended, self._reviewed, self._gone, self._has_moved = {}, set(), set(), False
+        self._reviewed, self._has_moved = set(), False
         return BudgetChanges(alerts, limits, changelog, deletions, moved)
 
     def rewrites(self, count: int) -> list[tuple[bytes, bytes]]:
@@ -167,63 +159,18 @@ class BudgetState:
 
         Entities that changed and were not taken yet are left out: what is remembered must have been published.
         """
-        if not self._to_rewrite:
-            self._to_rewrite = list(self._entities)
-        chosen, self._to_rewrite = self._to_rewrite[:count], self._to_rewrite[count:]
-        return [
-            (key.encode(), self._entities[key].record())
-            for key in chosen
-            if key in self._entities and key not in self._amended
-        ]
+        return self._entities.rewrites(count)
 
-    def _add(self, key: str, update: Update, offset: int) -> None:
-        """Take in the totals of the days and months that are open."""
-        for total in update.totals:
-            cell = (total.period, total.period_start)
-            if total.period is Period.HOUR or self._horizon.closes(*cell):
-                continue
-            entity = self._entities.get(key)
-            if entity is None:
-                entity = self._entities[key] = Entity()
-            entity.offset = offset + 1
-            known = len(entity.cells)
-            tokens = total.input_tokens + total.output_tokens
-            partial = Partial(update.version, total.cost_pico_usd, tokens, total.unpriced_requests)
-            if entity.put(cell, (update.source_partition, update.adjustment), partial):
-                self._amended.setdefault(key, set()).add(cell)
-            self._cells += len(entity.cells) - known
-
-    def _sweep_some(self) -> None:
-        """Go over a part of the entities, until all of them have let go of what the changelog tells closed.
-
-        Nothing that was amended meanwhile is: it was open, by a horizon that is not behind that.
-        """
-        if not self._to_sweep and self._swept != self._remembered:
-            self._swept = self._remembered
-            self._to_sweep = list(self._entities)
-        for key in self._to_sweep[-_SWEPT_AT_ONCE:]:
-            self._sweep(key)
-        del self._to_sweep[-_SWEPT_AT_ONCE:]
-
-    def _sweep(self, key: str) -> None:
-        """Let go of what is closed of an entity, and of an entity of which nothing is left."""
-        entity = self._entities.get(key)
-        if entity is None:
-            return
-        self._cells -= len(entity.cells)
-        self._fired -= len(entity.fired)
-        entity.expire(self._swept)
-        if entity.cells or entity.fired:
-            self._cells += len(entity.cells)
-            self._fired += len(entity.fired)
-        else:
-            del self._entities[key]
-            self._gone.add(key)
+    def _of_interest(self) -> set[str]:
+        """Return the entities of which alerts or limits may be told: most have no budget, and are only remembered."""
+        amended = self._entities.amended
+        chosen = {key for key in amended if key.startswith(_MODEL) or self._index.has(key)}
+        return chosen | self._reviewed
 
     def _alerts(
         self, key: str, scope: Scope, scope_id: str, entity: Entity, budgets: list[Budget], as_of: AsOf
     ) -> Iterator[Alert]:
-        amended = self._amended.get(key, set())
+        amended = self._entities.amended.get(key, ())
         yield from unpriced_alerts(scope, scope_id, entity, sorted(amended), as_of)
         for budget in budgets:
             cells = set(amended)

@@ -17,7 +17,7 @@ Source = tuple[int, str]
 """What a partial is of: a source partition, and the adjustment, which is empty for what it counted itself."""
 
 
-class Partial(NamedTuple):
+class Partial(msgspec.Struct, frozen=True, gc=False):
     """What one source adds to a cell; the one with the highest version is true. Adjustments may be negative."""
 
     version: int
@@ -77,7 +77,10 @@ class Entity:
 
     def put(self, cell: Cell, source: Source, partial: Partial) -> bool:
         """Take in a partial; return whether it is newer than what was known."""
-        partials = self.cells.setdefault(cell, {})
+        partials = self.cells.get(cell)
+        if partials is None:
+            self.cells[cell] = {source: partial}
+            return True
         known = partials.get(source)
         if known is not None and partial.version <= known.version:
             return False
@@ -116,18 +119,17 @@ class Entity:
 
     def record(self) -> bytes:
         """Return everything, for the changelog."""
-        cells = [
-            (
-                period,
-                start,
-                source_partition,
-                version,
-                str(cost),
-                tokens,
-                unpriced,
-                *filter(None, [adjustment]),
-            )
-            for (period, start), partials in self.cells.items()
-            for (source_partition, adjustment), (version, cost, tokens, unpriced) in partials.items()
-        ]
+        cells: list[tuple[object, ...]] = []
+        for (period, start), partials in self.cells.items():
+            for (source_partition, adjustment), partial in partials.items():
+                row = (
+                    period,
+                    start,
+                    source_partition,
+                    partial.version,
+                    str(partial.cost_pico_usd),
+                    partial.tokens,
+                    partial.unpriced_requests,
+                )
+                cells.append((*row, adjustment) if adjustment else row)
         return _encode({"offset": self.offset, "cells": cells, "fired": self.fired})

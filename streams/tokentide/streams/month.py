@@ -5,8 +5,9 @@ from functools import lru_cache
 
 import msgspec
 
-from tokentide.streams.day import Day, Total, add_total, empty_total, readable
+from tokentide.streams.day import Day, readable
 from tokentide.streams.partition import entity_key
+from tokentide.streams.total import Total
 
 __all__ = ["Month", "month_key"]
 
@@ -34,33 +35,36 @@ class Month:
         """The source offset up to which it is true."""
         self.through = -1
         """Days that begin at or before this Unix second are folded; -1 for none."""
-        self.total: Total = empty_total()
+        self.total = Total()
         if record is not None:
             with readable(record):
                 content = _decode(record)
                 requests, input_tokens, output_tokens, cost, unpriced = content.total
                 self.fence, self.through = content.fence, content.through
-                self.total = [requests, input_tokens, output_tokens, int(cost), unpriced]
+                self.total = Total(requests, input_tokens, output_tokens, int(cost), unpriced)
 
     def fold(self, start: int, day: Day, fence: int) -> None:
         """Take in a closed day; everything up to `fence` must be counted. Days are folded in order."""
-        add_total(self.total, day.total)
+        self.total.add(day.total)
         self.through = max(self.through, start)
         self.fence = max(self.fence, fence)
 
     def count(self, used: Total, offset: int) -> None:
         """Add what a late event used."""
-        add_total(self.total, used)
+        self.total.add(used)
         self.fence = max(self.fence, offset)
 
     def record(self) -> bytes:
         """Return everything, for the changelog."""
-        requests, input_tokens, output_tokens, cost, unpriced = self.total
-        return _encode(
-            _MonthRecord(
-                self.fence, self.through, (requests, input_tokens, output_tokens, str(cost), unpriced)
-            )
+        total = self.total
+        numbers = (
+            total.requests,
+            total.input_tokens,
+            total.output_tokens,
+            str(total.cost_pico_usd),
+            total.unpriced_requests,
         )
+        return _encode(_MonthRecord(self.fence, self.through, numbers))
 
 
 def month_key(scope: str, scope_id: str, month: int) -> bytes:

@@ -1,13 +1,17 @@
 """The open days and months of one source partition's entities, as the spend changelog holds them."""
 
+from functools import lru_cache
+
 from tokentide.schemas import Period, period_end
 from tokentide.streams.clock import DAY_SECONDS, EventClock
-from tokentide.streams.day import Day, Total, add_total, day_key, day_record, empty_total
+from tokentide.streams.day import Day, day_key
 from tokentide.streams.month import Month, month_key
 from tokentide.streams.spend_record import day_start, month_start
+from tokentide.streams.total import Total
 
 __all__ = ["Periods", "Place"]
 
+_Entity = tuple[str, str]
 Place = tuple[str, str, int]
 """Scope, id, and the start of a day or a month in Unix seconds."""
 
@@ -18,6 +22,8 @@ class Periods:
     def __init__(self) -> None:
         self.days: dict[Place, Day] = {}
         self.months: dict[Place, Month] = {}
+        self.versions: dict[_Entity, int] = {}
+        """For each entity the highest source offset up to which one of its records is true; known after `loaded`."""
         self._month_totals: dict[Place, Total] = {}
         self._deletions: list[bytes] = []
 
@@ -28,12 +34,12 @@ class Periods:
             if other is None or (month.fence, month.through) >= (other.fence, other.through):
                 self.months[place] = month
         else:
-            day, known = Day(value), self.days.get(place)
+            day, known = Day.read(value), self.days.get(place)
             if known is None or day.fence >= known.fence:
                 self.days[place] = day
 
-    def drop_closed(self, clock: EventClock) -> None:
-        """Forget what stands in the changelog although it is closed.
+    def loaded(self, clock: EventClock) -> None:
+        """Forget what stands in the changelog although it is closed; call it behind the last `load`.
 
         It was to be deleted when the process died, or a worker that was frozen has written it again.
         """
@@ -41,14 +47,9 @@ class Periods:
             self._forget_month(place)
         for place in [place for place in self.days if self._is_over(place, clock)]:
             self._forget_day(place)
-
-    def fences(self) -> dict[tuple[str, str], int]:
-        """Return for each entity the highest source offset up to which one of its records is true."""
-        fences: dict[tuple[str, str], int] = {}
         for held in (self.days, self.months):
             for (scope, scope_id, _), period in held.items():
-                fences[scope, scope_id] = max(period.fence, fences.get((scope, scope_id), -1))
-        return fences
+                self._raise_version((scope, scope_id), period.fence)
 
     def is_counted(self, scope: str, scope_id: str, hour: int, offset: int) -> bool:
         """Whether a row of an open day is in the totals already."""
@@ -62,31 +63,36 @@ class Periods:
     def count(self, scope: str, scope_id: str, hour: int, used: Total, last: int) -> None:
         """Add what an entity used in an hour of an open day; `last` is the last offset that is in it."""
         start = day_start(hour)
-        month = self.month_total((scope, scope_id, month_start(start)))
-        day = self.days.get((scope, scope_id, start))
+        # First, for it adds up the days that are there.
+        month = self.month_total((scope, scope_id, month_start(hour)))
+        place = (scope, scope_id, start)
+        day = self.days.get(place)
         if day is None:
-            day = self.days[scope, scope_id, start] = Day()
+            day = self.days[place] = Day()
         day.count(hour, used, last)
-        add_total(month, used)
+        month.add(used)
+        self._raise_version((scope, scope_id), last)
 
     def count_late(self, place: Place, used: Total, offset: int) -> bool:
         """Add what an event of a closed day used to its month; return whether that was news."""
         month = self.months.get(place)
         if month is not None and offset <= month.fence:
             return False
-        add_total(self.month_total(place), used)
+        self.month_total(place).add(used)
         self.months.setdefault(place, Month()).count(used, offset)
+        self._raise_version(place[:2], offset)
         return True
 
     def month_total(self, place: Place) -> Total:
         """Return what the month adds up to; who counts in it later adds to this as well."""
         total = self._month_totals.get(place)
         if total is None:
-            total = self._month_totals[place] = empty_total()
-            if place in self.months:
-                add_total(total, self.months[place].total)
-            for day in self._days_of(place):
-                add_total(total, self.days[day].total)
+            total = self._month_totals[place] = Total()
+            if place[:2] in self.versions:  # else it is new, and looking for its days would find none
+                if place in self.months:
+                    total.add(self.months[place].total)
+                for day in self._days_of(place):
+                    total.add(self.days[day].total)
         return total
 
     def closed(self, clock: EventClock) -> list[Place]:
@@ -106,6 +112,11 @@ class Periods:
         if is_over:
             self._forget_month(place)
 
+    def forget_gone(self) -> None:
+        """Forget the versions of entities of which nothing is left."""
+        held = {place[:2] for places in (self.days, self.months) for place in places}
+        self.versions = {entity: self.versions[entity] for entity in held}
+
     def take_deletions(self) -> list[bytes]:
         """Return the keys that are to be deleted from the changelog since the last call."""
         deletions, self._deletions = self._deletions, []
@@ -116,10 +127,7 @@ class Periods:
         records = []
         day, month = self.days.get(place), self.months.get(place)
         if day is not None:
-            fresh = day.record is None
-            records.append(
-                day_record(*place, day.fence, day.hours) if fresh else (day_key(*place), day.record or b"")
-            )
+            records.append((day_key(*place), day.record()))
         if month is not None:
             records.append((month_key(*place), month.record()))
         return records
@@ -127,8 +135,13 @@ class Periods:
     def _days_of(self, place: Place) -> list[Place]:
         """Return the places of the days of an entity's month, in order."""
         scope, scope_id, month = place
-        starts = range(month, period_end(Period.MONTH, month), DAY_SECONDS)
-        return [(scope, scope_id, start) for start in starts if (scope, scope_id, start) in self.days]
+        return [
+            (scope, scope_id, start) for start in _days_in(month) if (scope, scope_id, start) in self.days
+        ]
+
+    def _raise_version(self, entity: _Entity, fence: int) -> None:
+        if fence > self.versions.get(entity, -2):
+            self.versions[entity] = fence
 
     def _is_over(self, place: Place, clock: EventClock) -> bool:
         first = month_start(place[2])
@@ -143,3 +156,8 @@ class Periods:
         self._month_totals.pop(place, None)
         if self.months.pop(place, None) is not None:
             self._deletions.append(month_key(*place))
+
+
+@lru_cache(maxsize=256)
+def _days_in(month: int) -> range:
+    return range(month, period_end(Period.MONTH, month), DAY_SECONDS)

@@ -5,15 +5,17 @@ replay, or a frozen worker that wakes up, can only write what is true already. T
 clock that closes days and months stands in the log.
 """
 
+from functools import lru_cache
 from typing import NamedTuple
 
 from tokentide.streams.clock import EventClock
-from tokentide.streams.day import FENCE_KEY, Fence, Total, fence_record, read_fence
+from tokentide.streams.day import FENCE_KEY, Fence, fence_record, read_fence
 from tokentide.streams.partition import entity_key
 from tokentide.streams.periods import Periods, Place
 from tokentide.streams.rows import Rows
 from tokentide.streams.spend_record import day_start, month_start, place_of, spend_total, update_record
-from tokentide.streams.usage_groups import group, scopes
+from tokentide.streams.total import Total
+from tokentide.streams.usage_groups import groups
 
 __all__ = ["SpendChanges", "SpendState"]
 
@@ -43,8 +45,7 @@ class SpendState:
         self.clock = EventClock()
         self._level_at = -1
         self._periods = Periods()
-        self._versions: dict[_Entity, int] = {}
-        self._dirty: dict[_Entity, set[int]] = {}
+        self._dirty: dict[_Entity, tuple[int, ...]] = {}
         self._dirty_months: dict[_Entity, set[int]] = {}
         self._late: list[tuple[str, str, bytes]] = []
         self._to_rewrite: list[Place] = []
@@ -76,9 +77,8 @@ class SpendState:
 
     def loaded(self) -> None:
         """Say that the changelog is read to its end."""
-        self._periods.drop_closed(self.clock)
-        self._versions = self._periods.fences()
-        self._level_at = max(self._versions.values(), default=-1)
+        self._periods.loaded(self.clock)
+        self._level_at = max(self._periods.versions.values(), default=-1)
 
     @property
     def is_catching_up(self) -> bool:
@@ -99,9 +99,9 @@ class SpendState:
             self._count_late(rows.chosen([hour < closed for hour in rows.hours]))
             rows = rows.chosen([hour >= closed for hour in rows.hours])
         is_counted = self._periods.is_counted if self.is_catching_up else None
-        for scope, ids in scopes(rows):
-            for (scope_id, hour), used in group(scope, ids, rows, is_counted).items():
-                self._count(scope, scope_id, hour, used)
+        for scope, used_by in groups(rows, is_counted):
+            for scope_id, hour, used, last in used_by:
+                self._count(scope, scope_id, hour, used, last)
         self.fence = covered_to
         self.skip(priced)
 
@@ -119,13 +119,16 @@ class SpendState:
             return None
         spend, self._late = self._late, []
         changelog: list[tuple[bytes, bytes]] = []
-        for entity in self._dirty.keys() | self._dirty_months.keys():
-            hours = self._dirty.get(entity, set())
-            days = {day_start(hour) for hour in hours}
-            late_months = self._dirty_months.get(entity, set())
-            update = self._update(entity, hours, days, late_months, complete_up_to)
+        for entity in self._dirty_months:
+            self._dirty.setdefault(entity, ())
+        for entity, hours in self._dirty.items():
+            days, months = _days_and_months(hours)
+            late_months = self._dirty_months.get(entity)
+            if late_months:
+                months = tuple(dict.fromkeys((*late_months, *months)))
+            update = self._update(entity, hours, days, months, complete_up_to)
             spend.append((entity_key(*entity), "", update))
-            for start in days | late_months:
+            for start in {*days, *late_months} if late_months else days:
                 changelog += self._periods.records((*entity, start))
         changelog.append(fence_record(Fence(self.fence, self.priced, self.clock)))
         self._dirty, self._dirty_months = {}, {}
@@ -149,8 +152,7 @@ class SpendState:
             self._periods.close(place, self.clock, self.fence)
             records += self._periods.records(place)
         if chosen and not self._to_fold:
-            held = self._periods.fences()
-            self._versions = {entity: self._versions[entity] for entity in held}
+            self._periods.forget_gone()
         return records, self._periods.take_deletions()
 
     def rewrites(self, count: int) -> list[tuple[bytes, bytes]]:
@@ -162,7 +164,9 @@ class SpendState:
             return []
         if not self._to_rewrite:
             self._to_rewrite = list({*self._periods.days, *self._periods.months})
-        chosen, self._to_rewrite = self._to_rewrite[:count], self._to_rewrite[count:]
+        begin = max(0, len(self._to_rewrite) - count)
+        chosen = self._to_rewrite[begin:]
+        del self._to_rewrite[begin:]
         return [
             record
             for place in chosen
@@ -170,13 +174,15 @@ class SpendState:
             for record in self._periods.records(place)
         ]
 
-    def _count(self, scope: str, scope_id: str, hour: int, used: Total) -> None:
-        """Add what an entity used in an hour; behind the total stands the last offset that is in it."""
-        *total, last = used
-        self._periods.count(scope, scope_id, hour, total, last)
+    def _count(self, scope: str, scope_id: str, hour: int, used: Total, last: int) -> None:
+        """Add what an entity used in an hour; `last` is the last offset that is in it."""
+        self._periods.count(scope, scope_id, hour, used, last)
         entity = (scope, scope_id)
-        self._versions[entity] = max(last, self._versions.get(entity, -1))
-        self._dirty.setdefault(entity, set()).add(hour)
+        hours = self._dirty.get(entity)
+        if hours is None:
+            self._dirty[entity] = _only(hour)
+        elif hour not in hours:
+            self._dirty[entity] = (*hours, hour)
 
     def _count_late(self, rows: Rows) -> None:
         """Count rows of closed days: in their months where those are open, else as adjustments only.
@@ -185,33 +191,28 @@ class SpendState:
         """
         for number, offset in enumerate(rows.offsets):
             row = rows.single(number)
-            for scope, ids in scopes(row):
-                for (scope_id, hour), (*used, _) in group(scope, ids, row, None).items():
+            for scope, used_by in groups(row, None):
+                for scope_id, hour, used, _ in used_by:
                     entity, month = (scope, scope_id), month_start(hour)
                     is_open = month >= self.clock.closed_months
                     if is_open and self._periods.count_late((*entity, month), used, offset):
-                        self._versions[entity] = max(offset, self._versions.get(entity, -1))
                         self._dirty_months.setdefault(entity, set()).add(month)
                     self._late.append(self._adjustment(entity, hour, used, offset, is_open))
 
     def _update(
         self,
         entity: _Entity,
-        hours: set[int],
-        days: set[int],
-        late_months: set[int],
+        hours: tuple[int, ...],
+        days: tuple[int, ...],
+        months: tuple[int, ...],
         complete_up_to: int | None,
     ) -> bytes:
-        days_of = self._periods.days
-        totals = [
-            spend_total("hour", hour, days_of[(*entity, day_start(hour))].hours[hour]) for hour in hours
-        ]
-        totals += [spend_total("day", start, days_of[(*entity, start)].total) for start in days]
-        totals += [
-            spend_total("month", month, self._periods.month_total((*entity, month)))
-            for month in {*late_months, *map(month_start, days)}
-        ]
-        return update_record(entity, self._partition, self._versions[entity], totals, complete_up_to)
+        periods = self._periods
+        held = {start: periods.days[(*entity, start)] for start in days}
+        totals = [spend_total("hour", hour, held[day_start(hour)].hours[hour]) for hour in hours]
+        totals += [spend_total("day", start, day.total) for start, day in held.items()]
+        totals += [spend_total("month", start, periods.month_total((*entity, start))) for start in months]
+        return update_record(entity, self._partition, periods.versions[entity], totals, complete_up_to)
 
     def _adjustment(
         self, entity: _Entity, hour: int, used: Total, offset: int, month_is_open: bool
@@ -231,3 +232,15 @@ class SpendState:
         fence = read_fence(value)
         if self.priced is None or fence[:2] > (self.fence, self.priced):
             self.fence, self.priced, self.clock = fence
+
+
+@lru_cache(maxsize=4096)
+def _only(hour: int) -> tuple[int, ...]:
+    """Return the hour alone; nearly all entities share it."""
+    return (hour,)
+
+
+@lru_cache(maxsize=4096)
+def _days_and_months(hours: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    days = tuple(dict.fromkeys(map(day_start, hours)))
+    return days, tuple(dict.fromkeys(map(month_start, days)))

@@ -3,39 +3,63 @@
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Any
 
 import msgspec
 
 from tokentide.schemas import DataLossError, Period, Scope, period_start
 from tokentide.streams.clock import DAY_SECONDS
+from tokentide.streams.total import Total
 
-__all__ = ["day_start", "month_start", "place_of", "spend_total", "update_record", "watermark_record"]
+__all__ = [
+    "TotalRecord",
+    "day_start",
+    "month_start",
+    "place_of",
+    "spend_total",
+    "update_record",
+    "watermark_record",
+]
 
 _MONTH_LENGTH = len("2026-11")
 _encode = msgspec.json.Encoder().encode
+
+
+class TotalRecord(msgspec.Struct, gc=False):
+    """A SpendTotal, to be encoded: money is a string in JSON."""
+
+    period: str
+    period_start: int
+    requests: int
+    input_tokens: int
+    output_tokens: int
+    cost_pico_usd: str
+    unpriced_requests: int
+
+
+class _Update(msgspec.Struct, gc=False):
+    """A SpendUpdate, to be encoded; without an adjustment it says nothing of it."""
+
+    scope: str
+    scope_id: str
+    source_partition: int
+    version: int
+    complete_up_to: int | None
+    totals: Sequence[TotalRecord]
+    adjustment: str | msgspec.UnsetType = msgspec.UNSET
 
 
 def update_record(
     entity: tuple[str, str],
     source_partition: int,
     version: int,
-    totals: Sequence[dict[str, Any]],
+    totals: Sequence[TotalRecord],
     complete_up_to: int | None = None,
     adjustment: str = "",
 ) -> bytes:
     """Return a SpendUpdate about an entity (scope, id) in JSON; `totals` are of `spend_total`."""
-    record = {
-        "scope": entity[0],
-        "scope_id": entity[1],
-        "source_partition": source_partition,
-        "version": version,
-        "complete_up_to": complete_up_to,
-        "totals": totals,
-    }
-    if adjustment:
-        record["adjustment"] = adjustment
-    return _encode(record)
+    return _encode(
+        _Update(*entity, source_partition, version, complete_up_to, totals, adjustment or msgspec.UNSET)
+    )
 
 
 def watermark_record(source_partition: int, complete_up_to: int, event_time: int) -> tuple[bytes, bytes]:
@@ -49,18 +73,17 @@ def watermark_record(source_partition: int, complete_up_to: int, event_time: int
     return b"#watermark|%d" % source_partition, _encode(record)
 
 
-def spend_total(period: str, start: int, total: Sequence[int]) -> dict[str, Any]:
-    """Return a SpendTotal; `total` holds requests, input and output tokens, pico-USD and unpriced requests."""
-    requests, input_tokens, output_tokens, cost, unpriced = total
-    return {
-        "period": period,
-        "period_start": start,
-        "requests": requests,
-        "input_tokens": input_tokens,
-        "output_tokens": output_tokens,
-        "cost_pico_usd": str(cost),
-        "unpriced_requests": unpriced,
-    }
+def spend_total(period: str, start: int, total: Total) -> TotalRecord:
+    """Return what was used in one period."""
+    return TotalRecord(
+        period,
+        start,
+        total.requests,
+        total.input_tokens,
+        total.output_tokens,
+        str(total.cost_pico_usd),
+        total.unpriced_requests,
+    )
 
 
 def day_start(second: int) -> int:
