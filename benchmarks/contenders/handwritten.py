@@ -79,10 +79,10 @@ def main() -> None:
     while not is_last:
         messages = consumer.consume(CHUNK, timeout=0.2)
         if messages:
-            is_last = contract.taken(len(messages))
             events = [decode(message.value()) for message in messages]
             columns = zip(*map(values, events), strict=True)
             chunks.append(pyarrow.table(list(map(pyarrow.array, columns)), COLUMNS))
+            is_last = contract.taken(len(messages))
         if is_last or sum(map(len, chunks)) >= BATCH:
             rows = priced(pyarrow.concat_tables(chunks).combine_chunks())
             chunks.clear()
