@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from tokentide.console.audit.price import FREE_PROVIDERS, price_event
 from tokentide.schemas import PriceStatus, UsageEvent
 from tokentide.schemas.provider import LOCAL_PROVIDERS, canonical_provider
-from tokentide.streams import prices
+from tokentide.streams import genai, prices
 from tokentide.streams.prices import Catalogue, Counts, Price, PriceContext
 
 NOON = datetime(2026, 11, 1, 12, tzinfo=UTC)
@@ -535,7 +535,7 @@ def test_a_learned_price_never_asks_the_catalogue_again(monkeypatch: pytest.Monk
     sellers = [("openai", "gpt-4o"), ("deepseek", "deepseek-chat"), ("anthropic", "claude-sonnet-4-5")]
     for seller in sellers:
         price(*seller, **counts)
-    monkeypatch.setattr(prices, "calc_price", None)
+    monkeypatch.setattr(genai, "calc_price", None)
 
     for seller in sellers:
         twice: dict[str, Any] = {name: count * 2 for name, count in counts.items()}
