@@ -64,15 +64,27 @@ def events(count: int, users: int) -> Iterator[dict[str, Any]]:
 def fill(broker: str, topic: str, count: int, warm: int, users: int) -> Course:
     """Write so many events into the topic, as a service does; return it with the answers."""
     answers = Answers()
+
+    def counted() -> Iterator[dict[str, Any]]:
+        for each in events(count, users):
+            answers.add(each)
+            yield each
+
+    send(broker, topic, counted())
+    return Course(topic, count, warm, answers)
+
+
+def send(broker: str, topic: str, made: Iterator[dict[str, Any]]) -> None:
+    """Write these events into the topic. Raises RuntimeError when Kafka does not take them all."""
+    sent = 0
     with UsageProducer(broker=broker, topic=topic) as producer:
         # Less at once than the producer's queues hold, or it would drop some.
-        for batch in batches(events(count, users), _FLUSH_EVERY):
+        for batch in batches(made, _FLUSH_EVERY):
             for each in batch:
-                answers.add(each)
                 producer.track(**each)
-            if producer.flush(120) != 0 or producer.counters.delivered != answers.rows:
+            sent += len(batch)
+            if producer.flush(120) != 0 or producer.counters.delivered != sent:
                 raise RuntimeError(f"Kafka at {broker} did not take all events: {producer.counters}")
-    return Course(topic, count, warm, answers)
 
 
 def batches(found: Iterator[dict[str, Any]], size: int) -> Iterator[list[dict[str, Any]]]:

@@ -20,19 +20,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import psutil
 from confluent_kafka import Consumer, TopicPartition
-from line import drain
-from load import batches, event
+from line import cpu, drain
+from load import event, send
 from pipeline import variables
 
 from tokentide.console.lag import LagReader
 from tokentide.console.stack import Stack
-from tokentide.producers import UsageProducer
 from tokentide.schemas import changelog_name
 
 PARTITIONS = 8
-_FLUSH_EVERY = 10_000
 
 
 @dataclass(frozen=True)
@@ -109,19 +106,14 @@ def run(scenario: Scenario, servers: Stack, folder: Path, events: int) -> Cost:
     topics = stack.settings.topics
     try:
         stack.start_servers()
-        with UsageProducer(broker=servers.bootstrap, topic=topics.events) as producer:
-            for batch in batches(_events(scenario, events), _FLUSH_EVERY):
-                for each in batch:
-                    producer.track(**each)
-                if producer.flush(120):
-                    raise RuntimeError(f"Kafka did not take all events: {producer.counters}")
+        send(servers.bootstrap, topics.events, _events(scenario, events))
         stack.start_workers()
         stack.wait_ready()
         with LagReader(stack.settings) as lag:
             left = lag.read()[topics.events]
-        used = sum(_cpu(stack, name) for name in meters)
+        used = sum(cpu(stack, name) for name in meters)
         seconds = drain(stack.settings)["meter"]
-        used = sum(_cpu(stack, name) for name in meters) - used
+        used = sum(cpu(stack, name) for name in meters) - used
         changelog = changelog_name(stack.settings.meter_id, "spend")
         return Cost(
             scenario.name,
@@ -142,11 +134,6 @@ def _events(scenario: Scenario, count: int) -> Iterator[dict[str, Any]]:
         if number % 100 < scenario.hot_percent:
             made["team_id"] = "team-hot"
         yield made
-
-
-def _cpu(stack: Stack, name: str) -> float:
-    times = psutil.Process(stack.processes[name].pid).cpu_times()
-    return times.user + times.system
 
 
 def _records(broker: str, topic: str) -> int:

@@ -19,39 +19,12 @@ import msgspec
 import pyarrow
 import pyarrow.compute as pc
 from confluent_kafka import Consumer
+from usage import Usage
 
 CHUNK = 2_000
 BATCH = 20_000
 MODELS = pyarrow.array(list(contract.PRICES))
 PER_INPUT, PER_OUTPUT, PER_READ = map(pyarrow.array, zip(*contract.PRICES.values(), strict=True))
-
-
-class Usage(msgspec.Struct, gc=False):
-    """One call of a model, with every field that a service sends."""
-
-    event_id: str
-    timestamp: str
-    user_id: str
-    team_id: str
-    provider: str
-    model: str
-    operation: str
-    input_tokens: int
-    output_tokens: int
-    cache_read_tokens: int = 0
-    schema_version: int = 1
-    org_id: str = ""
-    session_id: str = ""
-    service: str = ""
-    environment: str = ""
-    request_id: str = ""
-    latency_ms: float | None = None
-    ttft_ms: float | None = None
-    finish_reason: str = ""
-    stream: bool = False
-    tags: dict[str, str] | None = None
-
-
 COLUMNS = contract.ROW_COLUMNS[:-1]
 Totals = Counter[tuple[str, str, date]]
 
