@@ -115,9 +115,11 @@ class Pipeline:
 
     def away(self) -> dict[str, str]:
         """Return who is not running, and what it printed last."""
-        return {
-            name: last_lines(self._log_path(name), 5) for name in self.workers if not self.is_running(name)
-        }
+        return {name: words for name, words in self.last_words().items() if not self.is_running(name)}
+
+    def last_words(self) -> dict[str, str]:
+        """Return what each worker printed last."""
+        return {name: last_lines(self._log_path(name), 5) for name in self.workers}
 
     def stop(self) -> None:
         """End all at once."""

@@ -106,7 +106,7 @@ class Run:
         self._disturb(outcome)
         self._rest()
         self._send_tail()
-        wait_until_settled(self.settings, SETTLE_SECONDS)
+        self._settle()
         verdict = judge(self.settings, self._ledger.current, self._ledger.superseded)
         outcome.problems += verdict.problems
         outcome.repeated_alerts = verdict.repeated_alerts
@@ -241,7 +241,14 @@ class Run:
             )
         except ServiceUnavailableError as error:
             raise ServiceUnavailableError(f"{error}: {self.pipeline.away()}") from error
-        wait_until_settled(self.settings, SETTLE_SECONDS)
+        self._settle()
+
+    def _settle(self) -> None:
+        """Return when nothing is behind; the error says who printed what."""
+        try:
+            wait_until_settled(self.settings, SETTLE_SECONDS)
+        except ServiceUnavailableError as error:
+            raise ServiceUnavailableError(f"{error} {self.pipeline.last_words()}") from error
 
     def _send_tail(self) -> None:
         """Send events that rest on the state that was recovered; and amend what a new revision does not look at."""

@@ -6,7 +6,7 @@ is wrong around gaps, so here it decides nothing: see docs/exactness.md.
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from typing import Any, Protocol
 
 import faust
@@ -110,6 +110,18 @@ class ChunkConsumer(driver.Consumer):
         self._acked[tp].clear()
         self._acked_index[tp].clear()
         return self.transport.assignments.committable().get(tp)
+
+    async def _commit_offsets(self, offsets: Mapping[TP, int], start_new_transaction: bool = True) -> bool:
+        """Commit; what Kafka refused is tried again at the next tick.
+
+        Stock Faust takes a refused commit for done. When the answer came after the seek of a new assignment, the
+        partition stayed behind for the whole group until its next record: for ever, if that was the last one.
+        """
+        did_commit = await super()._commit_offsets(offsets, start_new_transaction)
+        if not did_commit:
+            for tp in offsets:
+                self._committed_offset.pop(tp, None)
+        return did_commit
 
     async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
         """Note nothing: between the last offsets of two chunks there is always a gap."""

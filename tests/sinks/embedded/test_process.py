@@ -277,3 +277,35 @@ def leftovers(path: Path) -> list[str]:
     return sorted(
         str(found.relative_to(path)) for folder in ("tmp", "server") for found in (path / folder).rglob("*")
     )
+
+
+def test_a_start_that_is_killed_leaves_nothing_outside_its_path(tmp_path: Path, start: Start) -> None:
+    """The engine makes a folder of its own while it starts, for a tenth of a second."""
+    temporary, path = tmp_path / "temporary", tmp_path / "data"
+    temporary.mkdir()
+    command = [
+        sys.executable,
+        "-m",
+        "tokentide.console.cli",
+        "clickhouse",
+        "--path",
+        str(path),
+        "--port",
+        "0",
+    ]
+    process = subprocess.Popen(
+        command, env=os.environ | {"TMPDIR": str(temporary)}, stderr=subprocess.DEVNULL
+    )
+    try:
+        deadline = time.monotonic() + 60
+        while not (made := [*temporary.iterdir(), *path.glob("server/tmp/*")]):
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+    finally:
+        process.kill()
+        process.wait()
+
+    assert list(temporary.iterdir()) == []
+    assert made[0].name.startswith("clickhouse-embedded-")
+    start(TMPDIR=str(temporary))
+    assert list(path.glob("server/tmp/*")) == list(temporary.iterdir()) == []

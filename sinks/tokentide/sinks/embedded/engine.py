@@ -2,20 +2,15 @@
 
 import os
 import re
+import shutil
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
-
-try:
-    import chdb
-    from chdb.state import connect
-except ImportError as error:
-    raise ImportError("the embedded ClickHouse needs chdb: pip install 'tokentide[embedded]'") from error
 
 from tokentide.schemas.errors import SettingsError
 from tokentide.sinks.embedded.faults import Fault
@@ -70,7 +65,8 @@ class Engine:
         try:
             self._url = f"{path}?config-file={write_configuration(self.spool)}"
             identity = _put_aside_default(path / "metadata")
-            self._keeper: Any = cast(Any, chdb._chdb).connect(self._url + _KEEPER_OPTIONS)
+            self._connect, connect_raw = _load_chdb(self.spool / "tmp")
+            self._keeper: Any = connect_raw(self._url + _KEEPER_OPTIONS)
         except (RuntimeError, OSError) as error:
             raise SettingsError(f"cannot open {path} as a ClickHouse data path: {error}") from error
         self._keeper_lock = threading.Lock()
@@ -193,7 +189,7 @@ class Engine:
     def _connection(self, session: Session, options: str = "") -> Iterator[Any]:
         """A connection of its own, so that no USE, SET or temporary table outlives the statement."""
         is_readonly = session.is_readonly or not session.may_write
-        connection = connect(self._url + options + ("&readonly=2" if is_readonly else ""))
+        connection = self._connect(self._url + options + ("&readonly=2" if is_readonly else ""))
         try:
             if session.database:
                 self._command(connection, "USE " + _quote(session.database, "`"))
@@ -221,6 +217,28 @@ class Engine:
             connection.query(sql, "TabSeparated")
         except RuntimeError as error:
             raise self._fault(error) from error
+
+
+def _load_chdb(folder: Path) -> tuple[Callable[[str], Any], Callable[[str], Any]]:
+    """Return how connections are made: as chDB's users do it, and below that, with more methods.
+
+    On import chDB runs an engine for a moment, in a folder `clickhouse-embedded-...` among the temporary files. A
+    process that is killed then leaves it behind: in `folder` it is found, and removed at the next start.
+    """
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    before = os.environ.get("TMPDIR")
+    os.environ["TMPDIR"] = str(folder)
+    try:
+        import chdb
+        from chdb.state import connect
+    except ImportError as error:
+        raise ImportError("the embedded ClickHouse needs chdb: pip install 'tokentide[embedded]'") from error
+    finally:
+        del os.environ["TMPDIR"]
+        if before is not None:
+            os.environ["TMPDIR"] = before
+    return connect, cast(Any, chdb._chdb).connect
 
 
 def _put_aside_default(metadata: Path) -> str | None:
