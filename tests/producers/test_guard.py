@@ -40,25 +40,31 @@ def limits(scope_id: str, used: int, version: int = 1, **fields: Any) -> Limits:
         period_start=TODAY,
         until=TOMORROW,
     )
-    values = {"scope": Scope.USER, "budgets_version": 0, "exceeded": limit.exceeded, "limits": (limit,)} | fields
+    values: dict[str, Any] = {
+        "scope": Scope.USER,
+        "budgets_version": 0,
+        "exceeded": limit.exceeded,
+        "limits": (limit,),
+    } | fields
     return Limits(scope_id=scope_id, version=version, **values)
 
 
 @pytest.fixture
-def publish(broker: str, topic: str) -> Iterator[Publish]:
+def publish(broker: str, topic: str) -> Publish:
     """Publishes records as the stage does: JSON, key scope:scope_id, partition by CRC-32 of the key."""
     producer = Producer({"bootstrap.servers": broker, "logger": logging.getLogger("test")})
 
     def send(*records: Limits, delete: str | None = None) -> None:
         for record in records:
             key = f"{record.scope}:{record.scope_id}".encode()
-            producer.produce(topic, record.model_dump_json().encode(), key, partition=zlib.crc32(key) % PARTITIONS)
+            producer.produce(
+                topic, record.model_dump_json().encode(), key, partition=zlib.crc32(key) % PARTITIONS
+            )
         if delete is not None:
             producer.produce(topic, None, delete.encode(), partition=zlib.crc32(delete.encode()) % PARTITIONS)
         assert not producer.flush(10)
 
-    yield send
-    del producer
+    return send
 
 
 @pytest.fixture
@@ -190,7 +196,9 @@ sys.exit(os.waitstatus_to_exitcode(status))
 """
 
 
-def test_a_forked_child_knows_what_its_parent_knew_and_reads_on(broker: str, topic: str, publish: Publish) -> None:
+def test_a_forked_child_knows_what_its_parent_knew_and_reads_on(
+    broker: str, topic: str, publish: Publish
+) -> None:
     publish(limits("before", used=100))
     with subprocess.Popen(
         [sys.executable, "-W", "error", "-c", FORK, broker, topic],

@@ -5,17 +5,16 @@ import time
 from collections.abc import Callable, Collection, Container
 from dataclasses import replace
 from datetime import datetime
-from decimal import Decimal
 from types import TracebackType
 from typing import Any, Self
 
 from tokentide.producers.complaints import Complaints
 from tokentide.producers.decision import BudgetExceeded, Cause, Decision, GuardRefused, UserBlocked
 from tokentide.producers.guard_settings import GuardSettings
+from tokentide.producers.judge import Judge
 from tokentide.producers.limits_reader import LimitsReader
-from tokentide.producers.limits_view import Bound, Entry, LimitsView
+from tokentide.producers.limits_view import LimitsView
 from tokentide.producers.process import abandon, close_at_worker_exit, register
-from tokentide.schemas.provider import canonical_provider
 
 __all__ = ["Guard"]
 
@@ -54,16 +53,16 @@ class Guard:
         if topic is not None:
             settings = replace(settings, topic=topic)
         self._settings = settings
-        self._is_closed_by_default = settings.when_stale == "closed"
-        self._exceptions = frozenset(fail_open if self._is_closed_by_default else fail_closed)
-        self._blocked = blocked
-        self._clock = clock
-        self._monotonic = monotonic
-        self._as_of: datetime | None = None
-        self._fresh_until = 0.0
         self._closed = False
         self._forget()
-        self._view = LimitsView(self._complaints)
+        self._judge = Judge(
+            settings,
+            LimitsView(self._complaints),
+            exceptions=fail_open if settings.when_stale == "closed" else fail_closed,
+            blocked=blocked,
+            clock=clock,
+            monotonic=monotonic,
+        )
         self._revive()
         register(self)
 
@@ -84,13 +83,12 @@ class Guard:
         in tokens have left. `model` matters to budgets of a model when its provider is given, too.
         """
         try:
-            return self._decide(user_id, team_id, org_id, provider, model, operation, estimated_tokens)
+            if self._reader is None:
+                self._revive()
+            return self._judge.decide(user_id, team_id, org_id, provider, model, operation, estimated_tokens)
         except Exception as error:  # whatever a service passes
             self._complaints.warn("check", f"limits could not be checked: {type(error).__name__}: {error}")
-            reason = "limits could not be checked"
-            return Decision(
-                not self._is_closed_by_default, reason, None, None, None, self._as_of, "unknown", None
-            )
+            return self._judge.undecided("limits could not be checked")
 
     def require(self, user_id: object = None, team_id: object = None, **call: Any) -> Decision:
         """Return the decision of `check`, if the call is allowed.
@@ -118,7 +116,7 @@ class Guard:
     @property
     def entities(self) -> int:
         """How many users, teams, ... the view knows limits of, with those that have none left."""
-        return len(self._view)
+        return len(self._judge.view)
 
     def close(self) -> None:
         """Stop reading; what is known then goes stale. Closing twice is harmless."""
@@ -149,102 +147,6 @@ class Guard:
         """Close; called by the interpreter at the end of the process."""
         self.close()
 
-    def _decide(
-        self,
-        user_id: object,
-        team_id: object,
-        org_id: object,
-        provider: str | None,
-        model: str | None,
-        operation: str | None,
-        estimated_tokens: int | None,
-    ) -> Decision:
-        if self._reader is None:
-            self._revive()
-        if user_id is not None and _text(user_id) in self._blocked:
-            return self._refuse("blocked", "this user is blocked")
-        most = self._settings.max_tokens_per_request
-        if most and estimated_tokens is not None and estimated_tokens > most:
-            return self._refuse(
-                "too_large",
-                f"the call is estimated to use {estimated_tokens} tokens, one may use {most} at most",
-            )
-        now = self._clock()
-        is_unknown = is_view_stale = self._monotonic() > self._fresh_until
-        found = self._entries(user_id, team_id, org_id, provider, model, operation)
-        usd: Decimal | None = None
-        tokens: int | None = None
-        resets_at: datetime | None = None
-        has_bounds = False
-        closed: Entry | None = None
-        for entry in found:
-            is_stale = is_view_stale or now - entry.published > self._settings.stale_seconds
-            for bound in entry.bounds:
-                has_bounds = True
-                if is_stale:
-                    is_unknown = True
-                    if self._is_closed_by_default is not (bound.budget_id in self._exceptions):
-                        closed = entry
-                if not bound.starts <= now < bound.until:
-                    continue
-                if bound.exceeded:
-                    return self._refuse("budget", f"{_name(entry, bound)} is used up", bound)
-                if bound.usd is not None:
-                    usd = bound.usd if usd is None or bound.usd < usd else usd
-                elif bound.tokens is not None:
-                    if estimated_tokens is not None and estimated_tokens > bound.tokens:
-                        left = f"has {bound.tokens} tokens left, and the call may use {estimated_tokens}"
-                        return self._refuse("budget", f"{_name(entry, bound)} {left}", bound)
-                    tokens = bound.tokens if tokens is None or bound.tokens < tokens else tokens
-                if resets_at is None or bound.resets_at < resets_at:
-                    resets_at = bound.resets_at
-        if not is_unknown:
-            return Decision(True, "", usd, tokens, resets_at, self._as_of, "ok", None)
-        # Of whom no budget is known there may be one all the same.
-        is_closed = closed is not None or (
-            is_view_stale
-            and not has_bounds
-            and (self._is_closed_by_default or (self._as_of is None and bool(self._exceptions)))
-        )
-        since = (
-            "not known yet" if self._as_of is None else f"not known since {self._as_of:%Y-%m-%d %H:%M:%S} UTC"
-        )
-        return Decision(
-            not is_closed, f"limits are {since}", usd, tokens, resets_at, self._as_of, "unknown", None
-        )
-
-    def _entries(
-        self,
-        user_id: object,
-        team_id: object,
-        org_id: object,
-        provider: str | None,
-        model: str | None,
-        operation: str | None,
-    ) -> list[Entry]:
-        view = self._view
-        found = []
-        if user_id is not None:
-            found.append(view.users.get(_text(user_id)))
-        if team_id is not None:
-            found.append(view.teams.get(_text(team_id)))
-        if org_id is not None:
-            found.append(view.orgs.get(_text(org_id)))
-        if provider is not None and (view.providers or view.models):
-            name = canonical_provider(provider)
-            found.append(view.providers.get(name))
-            found.append(view.models.get(f"{name}/{model}"))
-        if operation is not None:
-            found.append(view.operations.get(operation))
-        return [entry for entry in found if entry is not None]
-
-    def _refuse(self, cause: Cause, reason: str, bound: Bound | None = None) -> Decision:
-        if bound is None:
-            return Decision(False, reason, None, None, None, self._as_of, cause, None)
-        return Decision(
-            False, reason, bound.usd, bound.tokens, bound.resets_at, self._as_of, cause, bound.budget_id
-        )
-
     def _forget(self) -> None:
         self._lock = threading.RLock()
         self._complaints = Complaints()
@@ -257,7 +159,8 @@ class Guard:
             if self._closed or self._reader is not None:
                 return
             # The first view grows under the eyes of the calls; a later one is shown when it is whole.
-            view = self._view if self._as_of is None else LimitsView(self._complaints)
+            known = self._judge
+            view = known.view if known.as_of is None else LimitsView(self._complaints)
             reader = LimitsReader(self._settings, view, self._show, self._complaints)
             try:
                 reader.thread.start()
@@ -268,15 +171,5 @@ class Guard:
             close_at_worker_exit()
 
     def _show(self, view: LimitsView, as_of: datetime) -> None:
-        self._view = view
-        self._as_of = as_of
-        self._fresh_until = self._monotonic() + self._settings.stale_seconds
+        self._judge.show(view, as_of)
         self._was_fresh.set()
-
-
-def _text(value: object) -> str:
-    return value if type(value) is str else str(value)
-
-
-def _name(entry: Entry, bound: Bound) -> str:
-    return f"the budget of {entry.name}, {bound.text},"

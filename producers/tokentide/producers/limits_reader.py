@@ -19,7 +19,7 @@ _BATCH = 500
 # How often the ends of the partitions are asked for: while the view is being loaded, and then.
 _LOADING_SECONDS = 0.25
 _CHECK_SECONDS = 5.0
-_REQUEST_SECONDS = 5.0
+_REQUEST_SECONDS = 1.0
 _RETRY_SECONDS = 1.0
 _REBUILD = frozenset(
     {KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_PARTITION, KafkaError._UNKNOWN_TOPIC}
@@ -90,12 +90,21 @@ class LimitsReader:
             consumer.close()
 
     def _partitions(self, consumer: Consumer) -> list[int]:
-        topic = consumer.list_topics(self._settings.topic, timeout=_REQUEST_SECONDS).topics[
-            self._settings.topic
-        ]
-        if topic.error is not None:
-            raise KafkaException(topic.error)
-        return list(topic.partitions)
+        """Ask until Kafka answers; short requests, for the stop must not wait long."""
+        name = self._settings.topic
+        while not self._stopping.is_set():
+            try:
+                topic = consumer.list_topics(name, timeout=_REQUEST_SECONDS).topics[name]
+            except KafkaException as error:
+                self._complaints.warn(
+                    "unreachable", f"limits are not known: {self._settings.kafka.broker}: {_reason(error)}"
+                )
+                self._stopping.wait(_LOADING_SECONDS)
+                continue
+            if topic.error is not None:
+                raise KafkaException(topic.error)
+            return list(topic.partitions)
+        return []
 
     def _take(self, consumer: Consumer) -> None:
         """Apply what came; wait a moment when nothing did."""
