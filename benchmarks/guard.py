@@ -87,7 +87,7 @@ def measure(broker: str, limits: int, checks: int) -> dict[str, Any]:
         busy = case(guard, users, checks)
         stop.set()
         changing.join()
-    return {"limits": limits, "load_seconds": round(loaded, 1), "quiet_us": quiet, "busy_us": busy}
+    return {"limits": limits, "load_seconds": round(loaded, 1), "quiet": quiet, "busy": busy}
 
 
 def case(guard: Guard, users: int, checks: int) -> dict[str, float]:
@@ -99,7 +99,7 @@ def case(guard: Guard, users: int, checks: int) -> dict[str, float]:
         began = time.perf_counter_ns()
         guard.check(user, team, provider="openai", model="gpt-4o-mini", estimated_tokens=500)
         durations.append(time.perf_counter_ns() - began)
-    return {name: value / 1000 for name, value in percentiles(durations).items()}
+    return percentiles("us", [each / 1000 for each in durations], digits=2)
 
 
 def change(producer: Producer, users: int, stop: threading.Event) -> None:

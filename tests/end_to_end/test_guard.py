@@ -4,6 +4,7 @@ import time
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -38,7 +39,12 @@ def test_a_team_that_spent_its_budget_is_refused_within_seconds(tmp_path: Path) 
             Guard(GuardSettings(kafka=kafka, topic=names.limits), fail_closed={"maths-day"}) as guard,
         ):
             assert guard.ready(WITHIN_SECONDS)
-            call = {"provider": "openai", "model": "gpt-4o-mini", "input_tokens": 60, "output_tokens": 1}
+            call: dict[str, Any] = {
+                "provider": "openai",
+                "model": "gpt-4o-mini",
+                "input_tokens": 60,
+                "output_tokens": 1,
+            }
 
             producer.track(user_id="ada", team_id="maths", **call)
             wait_for(guard, left=39)
