@@ -60,27 +60,74 @@ class Judge:
         estimated_tokens: int | None,
     ) -> Decision:
         """Answer as `Guard.check` does; may raise for what is no id or no number."""
-        if user_id is not None and _text(user_id) in self._blocked:
-            return self._refuse("blocked", "this user is blocked")
+        view = self.view
+        found: list[Entry] = []
+        if user_id is not None:
+            name = user_id if type(user_id) is str else str(user_id)
+            if name in self._blocked:
+                return self._refuse("blocked", "this user is blocked")
+            if (entry := view.users.get(name)) is not None:
+                found.append(entry)
+        if team_id is not None:
+            name = team_id if type(team_id) is str else str(team_id)
+            if (entry := view.teams.get(name)) is not None:
+                found.append(entry)
+        if org_id is not None or operation is not None or provider is not None:
+            self._find_more(found, org_id, operation, provider, model)
         most = self._settings.max_tokens_per_request
         if most and estimated_tokens is not None and estimated_tokens > most:
-            return self._refuse(
-                "too_large",
-                f"the call is estimated to use {estimated_tokens} tokens, one may use {most} at most",
-            )
+            too_many = f"the call may use {estimated_tokens} tokens, and {most} are the most for one"
+            return self._refuse("too_large", too_many)
         now = self._clock()
-        as_of = self.as_of
-        is_unknown = is_view_stale = self._monotonic() > self._fresh_until
-        found = self._entries(user_id, team_id, org_id, provider, model, operation)
+        if self._monotonic() > self._fresh_until:
+            return self._weigh(found, now, True, estimated_tokens)
         usd: Decimal | None = None
         tokens: int | None = None
         resets_at: datetime | None = None
-        has_bounds = False
+        oldest = now - self._settings.stale_seconds
+        for entry in found:
+            if not entry.since <= now < entry.before or entry.published < oldest:
+                return self._weigh(found, now, False, estimated_tokens)
+            if entry.usd is not None and (usd is None or entry.usd < usd):
+                usd = entry.usd
+            if entry.tokens is not None and (tokens is None or entry.tokens < tokens):
+                tokens = entry.tokens
+            if entry.resets_at is not None and (resets_at is None or entry.resets_at < resets_at):
+                resets_at = entry.resets_at
+        if tokens is not None and estimated_tokens is not None and estimated_tokens > tokens:
+            return self._weigh(found, now, False, estimated_tokens)
+        return Decision(True, "", usd, tokens, resets_at, self.as_of, "ok", None)
+
+    def _find_more(
+        self,
+        found: list[Entry],
+        org_id: object,
+        operation: str | None,
+        provider: str | None,
+        model: str | None,
+    ) -> None:
+        view = self.view
+        more: list[Entry | None] = []
+        if org_id is not None:
+            more.append(view.orgs.get(str(org_id)))
+        if operation is not None:
+            more.append(view.operations.get(operation))
+        if provider is not None and (view.providers or view.models):
+            name = canonical_provider(provider)
+            more += view.providers.get(name), view.models.get(f"{name}/{model}")
+        found.extend(entry for entry in more if entry is not None)
+
+    def _weigh(
+        self, found: list[Entry], now: float, is_view_stale: bool, estimated_tokens: int | None
+    ) -> Decision:
+        """Look at each bound: one refuses, or is of another period, or is stale."""
+        as_of = self.as_of
+        is_unknown = is_view_stale
         is_closed = False
+        live: list[Bound] = []
         for entry in found:
             is_stale = is_view_stale or now - entry.published > self._settings.stale_seconds
             for bound in entry.bounds:
-                has_bounds = True
                 if is_stale:
                     is_unknown = True
                     if not is_view_stale:
@@ -91,50 +138,24 @@ class Judge:
                     continue
                 if bound.exceeded:
                     return self._refuse("budget", f"{_name(entry, bound)} is used up", bound)
-                if bound.usd is not None:
-                    usd = bound.usd if usd is None or bound.usd < usd else usd
-                elif bound.tokens is not None:
-                    if estimated_tokens is not None and estimated_tokens > bound.tokens:
-                        left = f"has {bound.tokens} tokens left, and the call may use {estimated_tokens}"
-                        return self._refuse("budget", f"{_name(entry, bound)} {left}", bound)
-                    tokens = bound.tokens if tokens is None or bound.tokens < tokens else tokens
-                if resets_at is None or bound.resets_at < resets_at:
-                    resets_at = bound.resets_at
+                if (
+                    bound.tokens is not None
+                    and estimated_tokens is not None
+                    and estimated_tokens > bound.tokens
+                ):
+                    left = f"has {bound.tokens} tokens left, and the call may use {estimated_tokens}"
+                    return self._refuse("budget", f"{_name(entry, bound)} {left}", bound)
+                live.append(bound)
+        usd = min((bound.usd for bound in live if bound.usd is not None), default=None)
+        tokens = min((bound.tokens for bound in live if bound.tokens is not None), default=None)
+        resets_at = min((bound.resets_at for bound in live), default=None)
         if not is_unknown:
             return Decision(True, "", usd, tokens, resets_at, as_of, "ok", None)
         # Of whom no budget is known there may be one all the same.
-        is_closed = is_closed or (
-            is_view_stale
-            and not has_bounds
-            and (self._is_closed_by_default or (as_of is None and bool(self._exceptions)))
-        )
+        if is_view_stale and not any(entry.bounds for entry in found):
+            is_closed = self._is_closed_by_default or (as_of is None and bool(self._exceptions))
         since = "not known yet" if as_of is None else f"not known since {as_of:%Y-%m-%d %H:%M:%S} UTC"
         return Decision(not is_closed, f"limits are {since}", usd, tokens, resets_at, as_of, "unknown", None)
-
-    def _entries(
-        self,
-        user_id: object,
-        team_id: object,
-        org_id: object,
-        provider: str | None,
-        model: str | None,
-        operation: str | None,
-    ) -> list[Entry]:
-        view = self.view
-        found = []
-        if user_id is not None:
-            found.append(view.users.get(_text(user_id)))
-        if team_id is not None:
-            found.append(view.teams.get(_text(team_id)))
-        if org_id is not None:
-            found.append(view.orgs.get(_text(org_id)))
-        if provider is not None and (view.providers or view.models):
-            name = canonical_provider(provider)
-            found.append(view.providers.get(name))
-            found.append(view.models.get(f"{name}/{model}"))
-        if operation is not None:
-            found.append(view.operations.get(operation))
-        return [entry for entry in found if entry is not None]
 
     def _refuse(self, cause: Cause, reason: str, bound: Bound | None = None) -> Decision:
         if bound is None:
@@ -142,10 +163,6 @@ class Judge:
         return Decision(
             False, reason, bound.usd, bound.tokens, bound.resets_at, self.as_of, cause, bound.budget_id
         )
-
-
-def _text(value: object) -> str:
-    return value if type(value) is str else str(value)
 
 
 def _name(entry: Entry, bound: Bound) -> str:

@@ -1,8 +1,9 @@
 """What is left of every budget, as the topic `usage.limits` tells it: a view in memory."""
 
+import math
 from datetime import datetime
 from decimal import Decimal
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from pydantic import ValidationError
 
@@ -23,8 +24,13 @@ class Bound(NamedTuple):
     # One of the two is None: a budget limits either.
     usd: Decimal | None
     tokens: int | None
-    # How the limit reads: "12 USD a day".
-    text: str
+    limit: BudgetLimit
+
+    @property
+    def text(self) -> str:
+        """How the limit reads: "12 USD a day"."""
+        unit = "tokens" if self.usd is None else "USD"
+        return f"{self.limit.limit.normalize():f} {unit} a {self.limit.period}"
 
 
 class Entry(NamedTuple):
@@ -35,6 +41,39 @@ class Entry(NamedTuple):
     version: tuple[int, int]
     published: float
     bounds: tuple[Bound, ...]
+    # When all bounds bind and none refuses, and then what is left of them together; never, if one is used up.
+    since: float
+    before: float
+    usd: Decimal | None
+    tokens: int | None
+    resets_at: datetime | None
+
+    @classmethod
+    def of(cls, limits: Limits, published: float) -> Self:
+        """Return the entry that the record tells."""
+        bounds = tuple(map(_bound, limits.limits))
+        since, before, resets_at = -math.inf, math.inf, None
+        usd: Decimal | None = None
+        tokens: int | None = None
+        for bound in bounds:
+            since = math.inf if bound.exceeded else max(since, bound.starts)
+            if bound.until < before:
+                before, resets_at = bound.until, bound.resets_at
+            if bound.usd is not None and (usd is None or bound.usd < usd):
+                usd = bound.usd
+            if bound.tokens is not None and (tokens is None or bound.tokens < tokens):
+                tokens = bound.tokens
+        return cls(
+            f"{limits.scope} {limits.scope_id}",
+            (limits.budgets_version, limits.version),
+            published,
+            bounds,
+            since,
+            before,
+            usd,
+            tokens,
+            resets_at,
+        )
 
 
 class LimitsView:
@@ -67,12 +106,11 @@ class LimitsView:
             )
             return
         entries = self._scopes[limits.scope]
-        version = (limits.budgets_version, limits.version)
-        known = entries.get(limits.scope_id)
-        name = f"{limits.scope} {limits.scope_id}"
+        entry = Entry.of(limits, published)
         # An equal version is the same record, told again: the limits are that much fresher.
-        if known is None or known.version <= version:
-            entries[limits.scope_id] = Entry(name, version, published, tuple(map(_bound, limits.limits)))
+        known = entries.get(limits.scope_id)
+        if known is None or known.version <= entry.version:
+            entries[limits.scope_id] = entry
 
     def _delete(self, key: bytes | None) -> None:
         scope, _, scope_id = (key or b"").decode(errors="replace").partition(":")
@@ -90,5 +128,5 @@ def _bound(limit: BudgetLimit) -> Bound:
         limit.until,
         limit.left if is_usd else None,
         None if is_usd else int(limit.left),
-        f"{limit.limit.normalize():f} {'USD' if is_usd else 'tokens'} a {limit.period}",
+        limit,
     )
