@@ -21,6 +21,7 @@ _LOADING_SECONDS = 0.25
 _CHECK_SECONDS = 5.0
 _REQUEST_SECONDS = 1.0
 _RETRY_SECONDS = 1.0
+_MADE_ANEW = "the topic is shorter than it was: it was made anew, and is read again"
 _REBUILD = frozenset(
     {KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_PARTITION, KafkaError._UNKNOWN_TOPIC}
 )
@@ -112,16 +113,21 @@ class LimitsReader:
         messages = [] if first is None else [first, *consumer.consume(_BATCH, timeout=0)]
         for message in messages:
             error, partition, offset = message.error(), message.partition(), message.offset()
-            if error is None and partition is not None and offset is not None:
-                published = message.timestamp()[1] / 1000
-                self._view.apply(_bytes(message.key()), _bytes(message.value()), published)
-                self._reached[partition] = offset + 1
-            elif error is not None and error.code() == KafkaError._PARTITION_EOF:
-                # The end may lie behind the last record: deleted ones leave holes.
-                if partition is not None and offset is not None:
-                    self._reached[partition] = max(offset, self._reached[partition])
-            elif error is not None and error.code() in _REBUILD:
+            if error is not None and error.code() in _REBUILD:
                 raise KafkaException(error)
+            is_end = error is not None and error.code() == KafkaError._PARTITION_EOF
+            if partition is None or offset is None or (error is not None and not is_end):
+                continue  # librdkafka tries again by itself
+            if offset < self._reached[partition]:
+                raise RuntimeError(_MADE_ANEW)
+            if is_end:
+                # It may lie behind the last record: deleted ones leave holes.
+                self._reached[partition] = offset
+            else:
+                self._view.apply(
+                    _bytes(message.key()), _bytes(message.value()), message.timestamp()[1] / 1000
+                )
+                self._reached[partition] = offset + 1
 
     def _check(self, consumer: Consumer) -> bool:
         """Tell that the view is fresh, if it reaches the ends that the partitions have now."""
@@ -135,7 +141,7 @@ class LimitsReader:
         if any(end.error is not None for end in ends):
             return False
         if any(end.offset < self._reached[end.partition] for end in ends):
-            raise RuntimeError("the topic was made anew")
+            raise RuntimeError(_MADE_ANEW)
         if any(end.offset > self._reached[end.partition] for end in ends):
             return False
         self._fresh(self._view, as_of)
