@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
 from support.commands import COMMAND, variables
 from support.oracle import read_topic
 
@@ -75,8 +76,8 @@ class Door:
 
 def create_topic(broker: str, topic: str) -> None:
     """Make a topic of four partitions."""
-    created = AdminClient({"bootstrap.servers": broker, "log_level": 0}).create_topics([NewTopic(topic, 4, 1)])
-    created[topic].result(30)
+    admin = AdminClient({"bootstrap.servers": broker, "log_level": 0})
+    admin.create_topics([NewTopic(topic, 4, 1)])[topic].result(30)
 
 
 @contextmanager

@@ -39,11 +39,19 @@ def problem(sent: Any, client: Client = ANYBODY) -> str:
 
 
 def test_a_record_is_the_one_that_the_sdk_would_send() -> None:
-    sent = {**CALL, "event_id": "e1", "timestamp": "2026-11-28T01:00:00Z", "user_id": "u1", "tags": {"a": "b"}}
+    sent = {
+        **CALL,
+        "event_id": "e1",
+        "timestamp": "2026-11-28T01:00:00Z",
+        "user_id": "u1",
+        "tags": {"a": "b"},
+    }
 
     (reading,) = read(sent)
 
-    assert reading.record == record_of(UsageEvent.model_validate_json(json.dumps({**sent, "source": "http"})), "door")
+    assert reading.record == record_of(
+        UsageEvent.model_validate_json(json.dumps({**sent, "source": "http"})), "door"
+    )
 
 
 def test_an_event_without_a_time_is_of_now_and_comes_from_http() -> None:

@@ -99,7 +99,10 @@ def test_the_same_said_twice_is_fine_and_a_contradiction_is_not() -> None:
     with pytest.raises(InvalidEventError) as caught:
         fields(inputTokens=5, input_tokens=6)
 
-    assert str(caught.value) == "inputTokens and input_tokens both mean input_tokens, and differ; send one of them"
+    assert (
+        str(caught.value)
+        == "inputTokens and input_tokens both mean input_tokens, and differ; send one of them"
+    )
 
 
 def test_a_field_that_nobody_knows_is_refused_with_the_one_that_was_meant() -> None:

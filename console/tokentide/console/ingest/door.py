@@ -6,7 +6,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 from starlette.datastructures import Headers
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 
 from tokentide.console.ingest.gate import Gate
 from tokentide.console.ingest.incoming import events_in
@@ -106,6 +106,8 @@ class Door:
             raise Refusal(
                 408, f"The body did not arrive within {_BODY_SECONDS:.0f} s: send it again."
             ) from None
+        except ClientDisconnect:
+            raise Refusal(400, "The connection ended before the body.") from None
         return bytes(body)
 
     def _too_long(self) -> Refusal:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from ipaddress import ip_address
 from pathlib import Path
 
 from tokentide.producers import ProducerSettings
@@ -12,7 +13,6 @@ __all__ = ["IngestSettings"]
 
 _LINGER_MS = 5
 _MOST_QUEUED_EVENTS = 10_000_000
-_LOOPBACK = ("localhost", "::1", "127.")
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,10 @@ class IngestSettings:
     @property
     def is_loopback(self) -> bool:
         """Whether only this machine reaches the door."""
-        return self.host.startswith(_LOOPBACK)
+        try:
+            return ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host == "localhost"
 
     def producer(self) -> ProducerSettings:
         """Return how events are sent: as the SDK does, but within the time that a request has."""
