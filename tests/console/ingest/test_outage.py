@@ -1,6 +1,7 @@
 """A Kafka that does not answer, a door that dies: what was sent again counts once."""
 
 import http.client
+import json
 import os
 import signal
 import time
@@ -124,28 +125,31 @@ def test_a_door_that_is_killed_under_load_leaves_nothing_that_it_took_behind(clu
 
 
 @pytest.mark.slow
-def test_sigterm_lets_every_request_inside_have_its_answer(cluster: KafkaCluster, door: Door) -> None:
+def test_sigterm_lets_every_request_inside_have_its_answer(cluster: KafkaCluster) -> None:
     (pid,) = cluster.pids.values()
-    os.kill(pid, signal.SIGSTOP)
-    with ThreadPoolExecutor(2) as pool:
+    sent = calls(10)
+    patient = open_door(cluster.bootstrap, TOPIC, TOKENTIDE_INGEST_ACK_TIMEOUT_SECONDS="30")
+    with patient as door, ThreadPoolExecutor(2) as pool:
+        os.kill(pid, signal.SIGSTOP)
         try:
-            inside = [pool.submit(door.post, calls(10)) for _ in range(2)]
-            time.sleep(0.7)
+            inside = [pool.submit(door.post, sent) for _ in range(2)]
+            both = f"tokentide_ingest_in_flight_bytes {2.0 * len(json.dumps(sent))}"
+            while both not in door.request("GET", "/metrics").text:
+                time.sleep(0.05)
             door.process.send_signal(signal.SIGTERM)
             time.sleep(0.3)
         finally:
             os.kill(pid, signal.SIGCONT)
-        answers = [each.result(30) for each in inside]
+        answers = [each.result(60) for each in inside]
+        assert door.process.wait(60) == 0
 
-    assert door.process.wait(30) == 0
     assert [answer.status for answer in answers] == [202, 202]
     assert {name for answer in answers for name in answer.json["event_ids"]} <= door.stored().keys()
 
 
-def test_wrong_use_is_one_sentence(kafka: str, tmp_path: Path) -> None:
+def test_wrong_use_is_one_sentence(kafka: str) -> None:
     no_topic = run("ingest", "--broker", kafka, environment={"TOKENTIDE_TOPIC_EVENTS": "nowhere"})
     open_to_all = run("ingest", "--broker", kafka, "--host", "0.0.0.0")
-    no_kafka = run("ingest", "--broker", "127.0.0.1:1")
 
     assert (no_topic.code, no_topic.err) == (
         2,
@@ -155,10 +159,6 @@ def test_wrong_use_is_one_sentence(kafka: str, tmp_path: Path) -> None:
         2,
         "Without keys everybody who reaches 0.0.0.0 could send usage: set TOKENTIDE_INGEST_KEY or "
         "TOKENTIDE_INGEST_KEYS_FILE, or listen on 127.0.0.1.\n",
-    )
-    assert (no_kafka.code, no_kafka.err.partition(" (")[0]) == (
-        1,
-        "Kafka at 127.0.0.1:1 does not answer within 8 s",
     )
 
 
