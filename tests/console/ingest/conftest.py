@@ -28,8 +28,8 @@ def narrow_door(kafka: str, door_topic: str, tmp_path_factory: pytest.TempPathFa
     """A door with keys, and room for few bytes."""
     keys = tmp_path_factory.mktemp("keys") / "keys.toml"
     keys.write_text(
-        '[[key]]\nname = "mobile"\nsecret = "the secret of mobile"\nservice = "app"\nteam_id = "growth"\n'
-        '[[key]]\nname = "backend"\nsecret = "the secret of backend"\n'
+        '[[key]]\nname = "mobile"\nsecret = "the-secret-of-mobile"\nservice = "app"\nteam_id = "growth"\n'
+        '[[key]]\nname = "backend"\nsecret = "the-secret-of-backend"\n'
     )
     limits = {"TOKENTIDE_INGEST_MAX_BODY_BYTES": "3000", "TOKENTIDE_INGEST_MAX_IN_FLIGHT_BYTES": "4000"}
     with open_door(

@@ -14,7 +14,7 @@ from tokentide.producers.record import record_of
 from tokentide.schemas import UsageEvent
 
 CLOUD_EVENT = {"ce_specversion": "1.0", "ce_type": "ai.usage.recorded.v1", "ce_source": "/checkout"}
-KEY = {"Authorization": "Bearer the secret of backend"}
+KEY = {"Authorization": "Bearer the-secret-of-backend"}
 
 
 def call(**fields: Any) -> dict[str, Any]:
@@ -117,7 +117,7 @@ def test_cloud_events_come_in_all_three_modes(door: Door) -> None:
 
 def test_a_key_is_needed_and_binds_its_events(narrow_door: Door) -> None:
     sent = call()
-    mobile = {"X_API_Key": "the secret of mobile"}
+    mobile = {"X_API_Key": "the-secret-of-mobile"}
 
     refused = [
         narrow_door.post(sent),
@@ -162,7 +162,7 @@ def test_what_does_not_fit_beside_the_rest_comes_again_later(narrow_door: Door) 
     with socket.create_connection((host, int(port))) as slow:
         slow.sendall(
             b"POST /v1/usage HTTP/1.1\r\nHost: door\r\nContent-Type: application/json\r\n"
-            b"X-API-Key: the secret of backend\r\nContent-Length: 2900\r\n\r\n{"
+            b"X-API-Key: the-secret-of-backend\r\nContent-Length: 2900\r\n\r\n{"
         )
         refused = narrow_door.post(sent, **KEY)
         while refused.status == 202:  # the slow one is not inside yet

@@ -9,8 +9,8 @@ from tokentide.console.ingest import IngestSettings
 from tokentide.console.ingest.keys import ANYBODY, Client, KeyRing
 from tokentide.schemas import SettingsError
 
-SECRET = "a secret of some length"
-OTHER = "another secret of some length"
+SECRET = "a-secret-of-some-length"
+OTHER = "another-secret-of-some-length"
 
 
 def ring(tmp_path: Path, text: str, key: str | None = None) -> KeyRing:
@@ -63,7 +63,9 @@ def test_keys_of_a_file_are_bound_to_what_it_says(tmp_path: Path) -> None:
         ("key = []", "key "),
         ('[[key]]\nname = "a"', "needs a secret, or the sha256 of one, but not both"),
         (f'[[key]]\nname = "a"\nsecret = "{SECRET}"\nsha256 = "{"0" * 64}"', "but not both"),
-        ('[[key]]\nname = "a"\nsecret = "short"', "key.0.secret should have at least 16 characters"),
+        ('[[key]]\nname = "a"\nsecret = "short"', "secret must be at least 16 characters"),
+        ('[[key]]\nname = "a"\nsecret = "with spaces and long"', "of ASCII without a space"),
+        ('[[key]]\nname = "a"\nsecret = "schlüssel-der-lang-ist"', "of ASCII without a space"),
         (f'[[key]]\nname = "a"\nsecret = "{SECRET}"\nteam = "t"', "key.0.team "),
         (f'[[key]]\nsecret = "{SECRET}"', "key.0.name Field required"),
         ("[[key]", "cannot be read: "),

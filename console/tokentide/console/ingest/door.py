@@ -15,7 +15,7 @@ from tokentide.console.ingest.metrics import IngestMetrics
 from tokentide.console.ingest.outlet import Outlet
 from tokentide.console.ingest.reader import Reader, Reading
 from tokentide.console.ingest.refusal import Accepted, Problem, Refusal
-from tokentide.console.ingest.settings import IngestSettings
+from tokentide.console.ingest.settings import SOURCE, IngestSettings
 from tokentide.producers.complaints import Complaints
 from tokentide.schemas import ServiceUnavailableError
 
@@ -123,7 +123,7 @@ class Door:
             Reader(
                 client,
                 self._clock(),
-                source=self._settings.producer().source,
+                source=SOURCE,
                 max_future_seconds=self._settings.max_future_seconds,
                 idempotency_key=key,
             ),

@@ -1,6 +1,7 @@
 """Who may send usage: API keys, kept as digests, each perhaps bound to a service or a team."""
 
 import hmac
+import re
 import tomllib
 from collections.abc import Iterable
 from hashlib import sha256
@@ -15,7 +16,9 @@ from tokentide.schemas import SettingsError
 
 __all__ = ["ANYBODY", "Client", "KeyRing"]
 
-_LEAST_SECRET = 16
+# What a header carries as it stands, and nobody guesses.
+_SECRET = re.compile(r"[!-~]{16,}")
+_WEAK = "must be at least 16 characters of ASCII without a space"
 _Label = Annotated[str, Field(min_length=1, max_length=256, pattern=r"^[^\x00-\x1f]+$")]
 
 
@@ -35,7 +38,7 @@ class _Key(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
     name: _Label
-    secret: Annotated[str, Field(min_length=_LEAST_SECRET)] | None = None
+    secret: str | None = None
     sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
     service: _Label | None = None
     team_id: _Label | None = None
@@ -44,6 +47,8 @@ class _Key(BaseModel):
     def _has_one_secret(self) -> "_Key":
         if (self.secret is None) == (self.sha256 is None):
             raise ValueError("needs a secret, or the sha256 of one, but not both")
+        if self.secret is not None and not _SECRET.fullmatch(self.secret):
+            raise ValueError(f"secret {_WEAK}")
         return self
 
 
@@ -69,8 +74,8 @@ class KeyRing:
         """
         clients: list[tuple[bytes, Client]] = []
         if settings.key is not None:
-            if len(settings.key) < _LEAST_SECRET:
-                raise SettingsError(f"TOKENTIDE_INGEST_KEY must have at least {_LEAST_SECRET} characters.")
+            if not _SECRET.fullmatch(settings.key):
+                raise SettingsError(f"TOKENTIDE_INGEST_KEY {_WEAK}.")
             clients.append((_digest(settings.key), Client("default")))
         if settings.keys_file is not None:
             clients += _from_file(settings.keys_file)
@@ -96,7 +101,7 @@ class KeyRing:
 
 
 def _digest(secret: str) -> bytes:
-    return sha256(secret.encode(errors="surrogateescape")).digest()
+    return sha256(secret.encode()).digest()
 
 
 def _from_file(path: Path) -> Iterable[tuple[bytes, Client]]:

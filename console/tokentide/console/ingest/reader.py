@@ -45,6 +45,7 @@ class Reader:
         """`now` is the time of events that tell none, `source` the CloudEvents source of those of no service."""
         self._client = client
         self._now = now
+        self._defaults = {"timestamp": now.isoformat(), "source": "http"}
         self._source = source
         self._max_future_seconds = max_future_seconds
         self._idempotency_key = idempotency_key
@@ -68,8 +69,8 @@ class Reader:
 
     def _event(self, index: int, incoming: Incoming) -> UsageEvent:
         fields, spelt = canonical_fields(incoming.usage)
-        envelope, _ = canonical_fields(incoming.envelope)
-        fields = {"timestamp": self._now.isoformat(), "source": "http", **envelope, **fields}
+        envelope = canonical_fields(incoming.envelope)[0] if incoming.envelope else {}
+        fields = {**self._defaults, **envelope, **fields}
         self._bind(fields)
         if "provider" not in fields:
             raise InvalidEventError("provider: missing; say who sells the model, for example openai")

@@ -9,7 +9,10 @@ from tokentide.producers import ProducerSettings
 from tokentide.schemas import Environment, KafkaSettings, SettingsError, TopicNames
 from tokentide.streams.settings import MeterSettings
 
-__all__ = ["IngestSettings"]
+__all__ = ["SOURCE", "IngestSettings"]
+
+SOURCE = "tokentide/ingest"
+"""CloudEvents source of events that name no service."""
 
 _LINGER_MS = 5
 _MOST_QUEUED_EVENTS = 10_000_000
@@ -91,7 +94,7 @@ class IngestSettings:
         return ProducerSettings(
             kafka=self.kafka,
             topic=self.topic,
-            source="tokentide/ingest",
+            source=SOURCE,
             linger_ms=_LINGER_MS,
             # What is in flight is bounded in bytes, before it comes here.
             queue_events=_MOST_QUEUED_EVENTS,
