@@ -72,7 +72,7 @@ async def _serve(settings: IngestSettings, keys: KeyRing, listener: socket.socke
 
     def give_up(reason: str) -> None:
         fatal.append(reason)
-        loop.call_soon_threadsafe(server.stop)
+        loop.call_soon_threadsafe(lambda: server.stop())  # it may not be made yet
 
     @asynccontextmanager
     async def lifespan(_app: object) -> AsyncIterator[None]:
