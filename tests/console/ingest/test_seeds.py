@@ -8,6 +8,7 @@ import pytest
 
 from tokentide.console.ingest.keys import ANYBODY
 from tokentide.console.ingest.reader import Reader, Reading
+from tokentide.streams.decode import decode
 
 NOW = datetime(2026, 11, 28, 1, 30, tzinfo=UTC)
 
@@ -20,6 +21,7 @@ def read(sent: Any) -> Reading:
 def event(sent: Any) -> dict[str, Any]:
     reading = read(sent)
     assert reading.record is not None, reading.problem
+    assert not decode([reading.record.value]).refused, "the meter would reject it"
     return dict(json.loads(reading.record.value))
 
 
