@@ -100,12 +100,12 @@ class _Call:
 
     def _answer(self, answer: Any) -> None:
         self._answered = True
+        request_id = getattr(answer, "_request_id", None)
         if isinstance(answer, str) or self.api_operation == "speech":
             answer = self._without_usage(answer)
         elif self.api_operation == "embeddings" and hasattr(answer, "usage"):
             # Without the vectors: they are large, and tell nothing.
             answer = {"object": "list", "model": getattr(answer, "model", None), "usage": answer.usage}
-        request_id = getattr(answer, "_request_id", None)
         self.observation.answer(answer, request_id=request_id if isinstance(request_id, str) else None)
 
     def _answer_of(self, response: Any) -> None:

@@ -5,7 +5,7 @@ import weakref
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
-from tokentide.producers.instrumentation.closing import watch_close
+from tokentide.producers.instrumentation.watched import watch_close
 from tokentide.producers.observation import Observation, complain
 
 __all__ = ["AsyncTee", "SyncTee", "is_last", "observe_stream"]
@@ -188,13 +188,13 @@ atexit.register(_end_all)
 def observe_stream(stream: Any, observation: Observation, *, choices: int = 1, hides: bool = False) -> Any:
     """Have the chunks of an SDK's stream observed, as its user reads them; return the same stream.
 
-    Raises AttributeError when it is no stream of the OpenAI generator: it is unchanged then.
+    Raises AttributeError or TypeError when it is no stream of the OpenAI generator: it is unchanged then.
     """
     inner, response = stream._iterator, stream.response
     is_async = hasattr(inner, "__anext__")
     tee = (AsyncTee if is_async else SyncTee)(inner, observation, choices, hides)
+    watch_close(response, tee)
     stream._iterator = tee
-    watch_close(response, "aclose" if is_async else "close", tee)
     return stream
 
 

@@ -1,12 +1,10 @@
 """The body of a response that the service reads itself, as bytes, lines or text (`with_streaming_response`)."""
 
 import json
-import weakref
-from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
-from tokentide.producers.instrumentation.closing import original, watch_close
 from tokentide.producers.instrumentation.streams import is_last
+from tokentide.producers.instrumentation.watched import watch_body
 from tokentide.producers.observation import Observation, complain
 
 __all__ = ["observe_body"]
@@ -69,58 +67,6 @@ class _Body:
 def observe_body(response: Any, observation: Observation, without_usage: Any) -> None:
     """Have the body of an open httpx response observed, as its user reads it; `without_usage`: the answer of sound.
 
-    Raises AttributeError when it is no such response: it is unchanged then.
+    Raises TypeError or AttributeError when it is no such response: it is unchanged then.
     """
-    body = _Body(observation, response.headers.get("content-type", ""), without_usage)
-    is_async = hasattr(response.stream, "__aiter__")
-    name = "aiter_bytes" if is_async else "iter_bytes"
-    method, response_ref = original(response, name), weakref.ref(response)
-
-    def iter_bytes(*args: Any, **kwargs: Any) -> Iterator[bytes]:
-        return _read(method(response_ref(), *args, **kwargs), body)
-
-    def aiter_bytes(*args: Any, **kwargs: Any) -> AsyncIterator[bytes]:
-        return _aread(method(response_ref(), *args, **kwargs), body)
-
-    setattr(response, name, aiter_bytes if is_async else iter_bytes)
-    watch_close(response, "aclose" if is_async else "close", body)
-
-
-def _read(pieces: Iterator[bytes], body: _Body) -> Iterator[bytes]:
-    error: BaseException | None = None
-    try:
-        while True:
-            body.pulling = True
-            try:
-                piece = next(pieces)
-            except StopIteration:
-                return
-            finally:
-                body.pulling = False
-            body.feed(piece)
-            yield piece
-    except BaseException as failure:
-        error = failure
-        raise
-    finally:
-        body.finish(error)
-
-
-async def _aread(pieces: AsyncIterator[bytes], body: _Body) -> AsyncIterator[bytes]:
-    error: BaseException | None = None
-    try:
-        while True:
-            body.pulling = True
-            try:
-                piece = await anext(pieces)
-            except StopAsyncIteration:
-                return
-            finally:
-                body.pulling = False
-            body.feed(piece)
-            yield piece
-    except BaseException as failure:
-        error = failure
-        raise
-    finally:
-        body.finish(error)
+    watch_body(response, _Body(observation, response.headers.get("content-type", ""), without_usage))
