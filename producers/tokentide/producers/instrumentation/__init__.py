@@ -20,8 +20,13 @@ Client = TypeVar("Client")
 
 INTEGRATIONS = {
     "anthropic": "openai_like",
+    "botocore": "bedrock",
     "cerebras": "openai_like",
+    "cohere": "cohere",
+    "google.genai": "google_genai",
     "groq": "openai_like",
+    "mistralai": "mistral",
+    "ollama": "ollama",
     "openai": "openai_like",
     "together": "openai_like",
 }

@@ -7,14 +7,13 @@ functions by itself, or is continued, is several requests, each paid, and each g
 from collections.abc import Callable
 from typing import Any
 
-from tokentide.producers.instrumentation.methods import (
+from tokentide.producers.instrumentation.deliveries import (
     Deliver,
-    Methods,
     deliver_answer,
-    deliver_lazy,
-    deliver_stream,
-    observed,
+    lazy_stream,
+    open_stream,
 )
+from tokentide.producers.instrumentation.methods import Methods, observed
 from tokentide.producers.instrumentation.observe import Observe, Undo
 from tokentide.producers.observation import Observation
 
@@ -26,30 +25,24 @@ _OPERATIONS = {"_generate_content": "chat", "_embed_content": "embeddings", "_ge
 def wrap(client: Any, observe: Observe) -> Undo:
     """Meter the client (`genai.Client`, or its `aio`). Raises TypeError for another version's."""
     methods = Methods()
-    try:
-        models = [owner.models for owner in (client, getattr(client, "aio", None)) if owner is not None]
-        for each in models:
-            is_async = type(each).__name__.startswith("Async")
-            methods.replace(each, _wrapped(observe, deliver_stream if is_async else deliver_lazy))
-    except Exception:
-        methods.undo()
-        raise
+    for owner in (client, getattr(client, "aio", None)):
+        if owner is not None:
+            models = getattr(owner, "models", None)
+            is_async = type(models).__name__.startswith("Async")
+            methods.replace(models, _wrapped(observe, _deliver_open if is_async else lazy_stream(_is_last)))
     return methods.undo
 
 
-def _wrapped(observe: Observe, deliver_chunks: Deliver) -> dict[str, Callable[[Any], Any]]:
-    def answers(api_operation: str) -> Callable[[Any], Any]:
-        return lambda method: observed(method, _begin(observe, api_operation), _deliver)
-
-    wrapped = {name: answers(api_operation) for name, api_operation in _OPERATIONS.items()}
-    wrapped["_generate_content_stream"] = lambda method: observed(
-        method, _begin(observe, "chat", stream=True), deliver_chunks
-    )
+def _wrapped(observe: Observe, deliver_stream: Deliver) -> dict[str, Callable[[Any], Any]]:
+    wrapped = {
+        name: observed(_begin(observe, api_operation), _deliver) for name, api_operation in _OPERATIONS.items()
+    }
+    wrapped["_generate_content_stream"] = observed(_begin(observe, "chat", stream=True), deliver_stream)
     return wrapped
 
 
 def _begin(observe: Observe, api_operation: str, stream: bool = False) -> Callable[..., Observation]:
-    def begin(**request: Any) -> Observation:
+    def begin(*_: Any, **request: Any) -> Observation:
         model = request.get("model")
         name = model.rpartition("/")[2] if isinstance(model, str) else None
         return observe("google", api_operation, request, model=name, stream=stream)
@@ -58,11 +51,17 @@ def _begin(observe: Observe, api_operation: str, stream: bool = False) -> Callab
 
 
 def _deliver(observation: Observation, answer: Any) -> Any:
-    """Observe an answer; with `should_return_http_response` it is the bare JSON of the HTTP response."""
+    """Observe an answer; with `should_return_http_response` it is nothing but the body of the HTTP response."""
     body = getattr(getattr(answer, "sdk_http_response", None), "body", None)
-    return deliver_answer(observation, answer) if not body else _deliver_body(observation, answer, body)
-
-
-def _deliver_body(observation: Observation, answer: Any, body: Any) -> Any:
-    deliver_answer(observation, body)
+    deliver_answer(observation, body or answer)
     return answer
+
+
+def _deliver_open(observation: Observation, chunks: Any) -> Any:
+    return open_stream(observation, chunks, _is_last)
+
+
+def _is_last(chunk: Any) -> bool:
+    """Whether the model has finished; counts are cumulative, so this chunk has them all."""
+    candidates = chunk.candidates or []
+    return bool(candidates) and all(candidate.finish_reason for candidate in candidates)

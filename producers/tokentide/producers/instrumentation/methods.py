@@ -2,16 +2,16 @@
 
 import functools
 import inspect
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from tokentide.producers.instrumentation.streams import AsyncTee, SyncTee, is_last
+from tokentide.producers.instrumentation.deliveries import Deliver
 from tokentide.producers.observation import Observation, complain
 
-__all__ = ["Deliver", "Methods", "deliver_answer", "deliver_lazy", "deliver_stream", "observed"]
+__all__ = ["Begin", "Methods", "observed"]
 
-Deliver = Callable[[Observation, Any], Any]
-"""Observes what a call returned; returns what the service gets."""
+Begin = Callable[..., Observation | None]
+"""Gets the arguments of a call; returns None when it is none of a model, and raises only what a guard raises."""
 
 _ABSENT = object()
 
@@ -25,14 +25,16 @@ class Methods:
     def replace(self, owner: Any, wrapped: Mapping[str, Callable[[Any], Any]]) -> None:
         """Put, for each name, what its function makes of the method in the method's place.
 
-        Raises TypeError, and leaves the owner as it is, when a method is missing.
+        Raises TypeError, and gives back all methods, when one is missing.
         """
         missing = [name for name in wrapped if not callable(getattr(owner, name, None))]
         if missing:
+            self.undo()
             raise TypeError(f"its {type(owner).__name__} has no {', '.join(missing)}")
         for name, wrap in wrapped.items():
+            method = getattr(owner, name)
             self._before.append((owner, name, vars(owner).get(name, _ABSENT)))
-            setattr(owner, name, wrap(getattr(owner, name)))
+            setattr(owner, name, wrap(method))
 
     def undo(self) -> None:
         """Give back all methods."""
@@ -44,15 +46,10 @@ class Methods:
                 setattr(owner, name, before)
 
 
-def observed(
-    method: Callable[..., Any], begin: Callable[..., Observation | None], deliver: Deliver
-) -> Callable[..., Any]:
-    """Return a method that observes its calls.
+def observed(begin: Begin, deliver: Deliver) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Return what makes of a method one that observes its calls."""
 
-    `begin` gets the arguments, returns None when the call is none of a model, and raises only what a guard raises.
-    """
-    if inspect.iscoroutinefunction(method):
-
+    def wrap(method: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(method)
         async def acall(*args: Any, **kwargs: Any) -> Any:
             observation = begin(*args, **kwargs)
@@ -65,21 +62,21 @@ def observed(
                 raise
             return _delivered(deliver, observation, result)
 
-        return acall
+        @functools.wraps(method)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            observation = begin(*args, **kwargs)
+            if observation is None:
+                return method(*args, **kwargs)
+            try:
+                result = method(*args, **kwargs)
+            except BaseException as error:
+                observation.end(error)
+                raise
+            return _delivered(deliver, observation, result)
 
-    @functools.wraps(method)
-    def call(*args: Any, **kwargs: Any) -> Any:
-        observation = begin(*args, **kwargs)
-        if observation is None:
-            return method(*args, **kwargs)
-        try:
-            result = method(*args, **kwargs)
-        except BaseException as error:
-            observation.end(error)
-            raise
-        return _delivered(deliver, observation, result)
+        return acall if inspect.iscoroutinefunction(method) else call
 
-    return call
+    return wrap
 
 
 def _delivered(deliver: Deliver, observation: Observation, result: Any) -> Any:
@@ -89,58 +86,3 @@ def _delivered(deliver: Deliver, observation: Observation, result: Any) -> Any:
         complain("answer", error)
         observation.end()
         return result
-
-
-def deliver_answer(observation: Observation, answer: Any) -> Any:
-    """Observe a whole answer."""
-    observation.answer(answer)
-    observation.end()
-    return answer
-
-
-def deliver_stream(observation: Observation, chunks: Any) -> Any:
-    """Observe the chunks of a call that has been made: one whose chunks nobody reads is a call, too."""
-    return (AsyncTee if hasattr(chunks, "__anext__") else SyncTee)(chunks, observation, 1, False)
-
-
-def deliver_lazy(observation: Observation, chunks: Any) -> Any:
-    """Observe the chunks of a call that is made when the first is asked for: a generator that nobody reads calls
-    nothing, and gives no event.
-    """
-    return (_achunks if hasattr(chunks, "__anext__") else _chunks)(chunks, observation)
-
-
-def _chunks(chunks: Iterator[Any], observation: Observation) -> Iterator[Any]:
-    error: BaseException | None = None
-    complete = False
-    try:
-        for chunk in chunks:
-            observation.chunk(chunk)
-            complete = complete or is_last(chunk)
-            yield chunk
-    except BaseException as failure:
-        error = failure
-        raise
-    finally:
-        observation.end(None if complete and isinstance(error, GeneratorExit) else error)
-        close = getattr(chunks, "close", None)
-        if close is not None:
-            close()
-
-
-async def _achunks(chunks: AsyncIterator[Any], observation: Observation) -> AsyncIterator[Any]:
-    error: BaseException | None = None
-    complete = False
-    try:
-        async for chunk in chunks:
-            observation.chunk(chunk)
-            complete = complete or is_last(chunk)
-            yield chunk
-    except BaseException as failure:
-        error = failure
-        raise
-    finally:
-        observation.end(None if complete and isinstance(error, GeneratorExit) else error)
-        close = getattr(chunks, "aclose", None)
-        if close is not None:
-            await close()

@@ -1,26 +1,21 @@
-"""mistralai: chat, fim, agents, embeddings, ocr, and transcriptions of audio (mistralai 3.7 `client/chat.py` and others).
+"""mistralai: chat, fim, agents, embeddings and ocr (mistralai 3.7 `client/chat.py` and its siblings).
 
-Every method has a twin whose name ends in `_async`; `chat.parse` and `chat.parse_stream` call these.
+Every method has a twin whose name ends in `_async`; `chat.parse` and `chat.parse_stream` call these methods.
 """
 
 from collections.abc import Callable
 from typing import Any
 
-from tokentide.producers.instrumentation.methods import (
-    Deliver,
-    Methods,
-    deliver_answer,
-    deliver_stream,
-    observed,
-)
+from tokentide.producers.instrumentation.deliveries import deliver_answer, open_stream
+from tokentide.producers.instrumentation.methods import Methods, observed
 from tokentide.producers.instrumentation.observe import Observe, Undo
 from tokentide.producers.instrumentation.watched import watch_close
 from tokentide.producers.observation import Observation
 
 __all__ = ["wrap"]
 
-# Where the methods are -> the operation, the methods that return an answer, those that return a stream.
-_METHODS = {
+# The part of the client -> the operation, the methods that return an answer, those that return a stream.
+_METHODS: dict[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {
     "chat": ("chat", ("complete",), ("stream",)),
     "fim": ("chat", ("complete",), ("stream",)),
     "agents": ("chat", ("complete",), ("stream",)),
@@ -32,37 +27,38 @@ _METHODS = {
 def wrap(client: Any, observe: Observe) -> Undo:
     """Meter the client. Raises TypeError when one of the methods is missing: it is another version's."""
     methods = Methods()
-    try:
-        for part, (api_operation, answers, streams) in _METHODS.items():
-            owner = getattr(client, part, None)
-            if owner is None:
-                raise TypeError(f"it has no {part}")
-            wrapped: dict[str, Callable[[Any], Any]] = {}
-            for names, stream, deliver in ((answers, False, deliver_answer), (streams, True, _deliver_stream)):
-                begin = _begin(observe, api_operation, stream)
-                for name in names:
-                    wrapped[name] = wrapped[f"{name}_async"] = _wrapped(begin, deliver)
-            methods.replace(owner, wrapped)
-    except Exception:
-        methods.undo()
-        raise
+    for part, (api_operation, answers, streams) in _METHODS.items():
+        whole = observed(_begin(observe, api_operation, False), deliver_answer)
+        streamed = observed(_begin(observe, api_operation, True), _deliver_stream)
+        methods.replace(
+            getattr(client, part, None),
+            {
+                **{name + twin: whole for name in answers for twin in ("", "_async")},
+                **{name + twin: streamed for name in streams for twin in ("", "_async")},
+            },
+        )
     return methods.undo
 
 
-def _wrapped(begin: Callable[..., Observation], deliver: Deliver) -> Callable[[Any], Any]:
-    return lambda method: observed(method, begin, deliver)
-
-
 def _begin(observe: Observe, api_operation: str, stream: bool) -> Callable[..., Observation]:
-    def begin(**request: Any) -> Observation:
+    def begin(*_: Any, **request: Any) -> Observation:
+        # An answer of an agent names no model: the agent stands for it.
         return observe("mistral", api_operation, request, model=request.get("agent_id"), stream=stream)
 
     return begin
 
 
 def _deliver_stream(observation: Observation, stream: Any) -> Any:
-    """Observe the events of an `EventStream`; closed early, it says so through its HTTP response."""
-    generator = deliver_stream(observation, _Data(stream.generator))
-    watch_close(stream.response, generator)
-    stream.generator = generator
+    """Observe an `EventStream`; one that is closed early says so through its HTTP response."""
+    events = open_stream(observation, stream.generator, _is_last, _chunk)
+    stream.generator = events
+    watch_close(stream.response, events)
     return stream
+
+
+def _chunk(event: Any) -> Any:
+    return event.data
+
+
+def _is_last(chunk: Any) -> bool:
+    return any(choice.finish_reason for choice in chunk.choices or ())
