@@ -42,7 +42,7 @@ _Counts = dict[str, int | Decimal]
 
 def looks_like(answer: Mapping[str, Any]) -> bool:
     """Whether this is a Message, an event of a stream of one, or a line of a batch's results."""
-    return answer.get("type") in _EVENTS or "custom_id" in answer and "type" in mapping_at(answer, "result")
+    return answer.get("type") in _EVENTS or ("custom_id" in answer and "type" in mapping_at(answer, "result"))
 
 
 def read(answer: Mapping[str, Any], call: Call) -> Reading:
@@ -50,11 +50,11 @@ def read(answer: Mapping[str, Any], call: Call) -> Reading:
     in_batch = "custom_id" in answer and "result" in answer
     message = mapping_at(answer, "result", "message") if in_batch else answer
     usage = mapping_at(message, "usage")
-    counts = _counts(usage)
+    counts, raw = _counts(usage), usage or None
     if message.get("_unfinished"):
         counts.pop("output_tokens", None)
-    elif in_batch and not message:
-        counts = {"input_tokens": 0, "output_tokens": 0}  # a request that errored or expired is not billed
+    elif in_batch and not message:  # a request that errored, expired or was cancelled is not billed
+        counts, raw = {"input_tokens": 0, "output_tokens": 0}, {"result": at(answer, "result", "type")}
     aside = _untold_writes(usage)
     for part in _iterations(usage):
         beside = _counts(part)
@@ -73,7 +73,7 @@ def read(answer: Mapping[str, Any], call: Call) -> Reading:
     return Reading(
         counts=counts,
         facts=facts,
-        raw=usage or None,
+        raw=raw,
         total=_sum(counts) + aside if aside else None,
         output_characters=message.get("_output_characters") or _characters(message.get("content")),
     )

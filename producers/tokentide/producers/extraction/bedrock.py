@@ -92,7 +92,7 @@ def read(answer: Mapping[str, Any], call: Call) -> Reading:
 
 
 def fold(answer: dict[str, Any], chunk: Mapping[str, Any]) -> None:
-    """Add an event of ConverseStream, or a chunk of InvokeModelWithResponseStream: the event of a model's own form."""
+    """Add an event of ConverseStream, or what a chunk of InvokeModelWithResponseStream holds: a model's own event."""
     event = _json(at(chunk, "chunk", "bytes")) or chunk
     answer["_stream"] = True
     metrics = event.get(_METRICS)

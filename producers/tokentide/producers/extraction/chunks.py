@@ -6,7 +6,7 @@ from decimal import Decimal
 from typing import Any
 
 from tokentide.producers.extraction.core import usage_of
-from tokentide.producers.extraction.families import family_of
+from tokentide.producers.extraction.families import LIBRARIES, family_of
 from tokentide.producers.extraction.openai_usage import provider_of
 from tokentide.producers.extraction.plain import plain
 from tokentide.producers.extraction.reading import Call, Family
@@ -103,7 +103,7 @@ class ChunkReader:
         )
         reading = family.read(answer, call)
         for name in ("provider", "api_operation"):
-            if getattr(named, name):
+            if getattr(named, name) and getattr(named, name) not in LIBRARIES:
                 reading.facts.pop(name, None)
         return usage_of(reading, call)
 

@@ -40,7 +40,15 @@ _SAME = {
     "toolUseTokensByModality": "toolUsePromptTokensDetails",
 }
 _FORM = frozenset(
-    {"candidates", "generatedImages", "modelVersion", "predictions", "promptFeedback", "serverContent", "usageMetadata"}
+    {
+        "candidates",
+        "generatedImages",
+        "modelVersion",
+        "predictions",
+        "promptFeedback",
+        "serverContent",
+        "usageMetadata",
+    }
 )
 # genai-prices prices documents as pictures; video has no count of its own and stays plain input.
 _PICTURES = ("IMAGE", "DOCUMENT")
@@ -67,7 +75,8 @@ def read(answer: Mapping[str, Any], call: Call) -> Reading:
     raw = mapping_at(answer, "usageMetadata") or mapping_at(answer, "usage")
     usage = {_SAME.get(name, name): value for name, value in _camel(raw).items()}
     facts = _facts(answer, usage, call)
-    counts = _counts(usage) if usage else _embedded(answer)
+    raw = raw or _statistics(answer)
+    counts = _counts(usage) if usage else _embedded(raw)
     if "embedding" in answer or "embeddings" in answer or "predictions" in answer:
         facts["api_operation"] = "embeddings"
         counts["output_tokens"] = 0
@@ -133,13 +142,17 @@ def _of(usage: Mapping[str, Any], kinds: tuple[str, ...], modalities: tuple[str,
     return total
 
 
-def _embedded(answer: Mapping[str, Any]) -> dict[str, _Count]:
-    """Return the input that stands beside each vector (Vertex AI)."""
+def _statistics(answer: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what stands beside each vector: the only usage that embeddings of Vertex AI report."""
     vectors = _mappings(answer.get("embeddings"))
     vectors = vectors or [_camel(each.get("embeddings")) for each in _mappings(answer.get("predictions"))]
-    found = [number(_camel(each.get("statistics")).get("tokenCount")) for each in vectors]
-    told = [count for count in found if count is not None]
-    return {"input_tokens": sum(told, start=0)} if told else {}
+    found = [each["statistics"] for each in vectors if isinstance(each.get("statistics"), Mapping)]
+    return {"statistics": found} if found else {}
+
+
+def _embedded(raw: Mapping[str, Any]) -> dict[str, _Count]:
+    told = [number(each.get("tokenCount")) for each in _mappings(raw.get("statistics"))]
+    return {"input_tokens": sum((count or 0 for count in told), start=0)} if told else {}
 
 
 def _facts(answer: Mapping[str, Any], usage: Mapping[str, Any], call: Call) -> dict[str, Any]:

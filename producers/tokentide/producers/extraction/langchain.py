@@ -3,12 +3,12 @@
 `usage_metadata` is inclusive (langchain-core 1.8, UsageMetadata); chunks of a stream are made to be added up.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
 from tokentide.producers.extraction.openai_usage import tier_of, tokens_of
-from tokentide.producers.extraction.reading import Call, Reading, at, mapping_at, number, text_at
+from tokentide.producers.extraction.reading import Call, Reading, mapping_at, number, text_at
 
 __all__ = ["fold", "looks_like", "read"]
 
@@ -42,15 +42,12 @@ def looks_like(answer: Mapping[str, Any]) -> bool:
 
 def read(answer: Mapping[str, Any], call: Call) -> Reading:
     """Return what a message says, or all messages of an LLMResult together."""
-    generations = [each for each in _generations(answer) if isinstance(each, Mapping)]
-    messages = [mapping_at(each, "message") or each for each in generations] or [
-        mapping_at(answer, "message") or answer
-    ]
-    read_messages = [_read(message) for message in messages]
-    told = [reading for reading in read_messages if reading.raw is not None]
-    if not told and mapping_at(answer, "llm_output"):
-        return _read_output(mapping_at(answer, "llm_output"), read_messages, generations)
-    return _together(read_messages, told)
+    prompts = _prompts(answer) or [[answer]]
+    readings = [_read_prompt(generations) for generations in prompts]
+    output = mapping_at(answer, "llm_output")
+    if output and all(reading.raw is None for reading in readings):
+        return _read_output(output, readings, [each for generations in prompts for each in generations])
+    return _together(readings)
 
 
 def fold(answer: dict[str, Any], chunk: Mapping[str, Any]) -> None:
@@ -69,9 +66,21 @@ def fold(answer: dict[str, Any], chunk: Mapping[str, Any]) -> None:
     )
 
 
-def _generations(answer: Mapping[str, Any]) -> Iterator[Any]:
-    for prompt in _list(answer.get("generations")):
-        yield from _list(prompt) if isinstance(prompt, list) else [prompt]
+def _prompts(answer: Mapping[str, Any]) -> list[list[Mapping[str, Any]]]:
+    """Return the answers to each prompt of an LLMResult; none of a message."""
+    prompts = (each if isinstance(each, list) else [each] for each in _list(answer.get("generations")))
+    found = ([each for each in prompt if isinstance(each, Mapping)] for prompt in prompts)
+    return [prompt for prompt in found if prompt]
+
+
+def _read_prompt(generations: list[Mapping[str, Any]]) -> Reading:
+    """Return what one call used: each of its answers repeats the usage of the whole call."""
+    readings = [_read(mapping_at(each, "message") or each) for each in generations]
+    told = next((reading for reading in readings if reading.raw is not None), readings[0])
+    told.output_characters = sum(reading.output_characters for reading in readings)
+    if len(readings) > 1:
+        told.counts["tool_calls"] = sum(reading.counts.get("tool_calls", 0) for reading in readings)
+    return told
 
 
 def _read(message: Mapping[str, Any]) -> Reading:
@@ -96,7 +105,9 @@ def _read(message: Mapping[str, Any]) -> Reading:
 def _counts(usage: Mapping[str, Any]) -> dict[str, _Count]:
     inside, outside = mapping_at(usage, "input_token_details"), mapping_at(usage, "output_token_details")
     counts = {
-        name: count for name in ("input_tokens", "output_tokens") if (count := number(usage.get(name))) is not None
+        name: count
+        for name in ("input_tokens", "output_tokens")
+        if (count := number(usage.get(name))) is not None
     }
     if not counts:
         return {}
@@ -139,31 +150,29 @@ def _read_output(
     """Return what `llm_output` says for the whole result; models without messages say it only there."""
     usage = mapping_at(output, "token_usage") or mapping_at(output, "usage")
     tokens = tokens_of(usage, None, None)
-    together = _together(readings, [])
+    together = _together(readings)
     facts = {name: value for name, value in _facts(output, None).items() if value is not None}
-    reason = [_first(mapping_at(each, "generation_info"), _REASONS) for each in generations]
-    together.facts |= facts | {"finish_reason": next(filter(None, reason), None)}
+    reasons = (_first(mapping_at(each, "generation_info"), _REASONS) for each in generations)
+    reason = together.facts["finish_reason"] or next(filter(None, reasons), None)
+    together.facts |= facts | {"finish_reason": reason}
     together.counts |= tokens.counts
     together.raw, together.total = usage if tokens.counts else None, tokens.total
     return together
 
 
-def _together(readings: list[Reading], told: list[Reading]) -> Reading:
-    """Return the sum of several messages; several answers to one prompt repeat no usage, so each is a call."""
-    first = readings[0]
+def _together(readings: list[Reading]) -> Reading:
+    """Return the sum of several calls, which is paid as so many requests."""
     if len(readings) == 1:
-        return first
+        return readings[0]
     counts: dict[str, _Count] = {}
     for reading in readings:
         for name, count in reading.counts.items():
             counts[name] = counts.get(name, 0) + count
-    facts = {**first.facts, "request_id": None}
-    if len(told) > 1:
-        facts["requests"] = len(told)
+    raws = [dict(reading.raw) for reading in readings if reading.raw is not None]
     return Reading(
         counts=counts,
-        facts=facts,
-        raw={"messages": [dict(reading.raw or {}) for reading in told]} if told else None,
+        facts={**readings[0].facts, "request_id": None, "requests": len(readings)},
+        raw={"messages": raws} if raws else None,
         output_characters=sum(reading.output_characters for reading in readings),
     )
 

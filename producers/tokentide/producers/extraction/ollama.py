@@ -44,13 +44,16 @@ def read(answer: Mapping[str, Any], call: Call) -> Reading:
     if "embeddings" in answer or "embedding" in answer:
         facts["api_operation"] = "embeddings"
         counts["output_tokens"] = 0
-    elif answer.get("done_reason") in ("load", "unload"):  # an empty prompt, to move a model into or out of memory
+    elif answer.get("done_reason") in (
+        "load",
+        "unload",
+    ):  # an empty prompt, to move a model into or out of memory
         counts = {"input_tokens": 0, "output_tokens": 0}
     tool_calls = at(answer, "message", "tool_calls")
     counts["tool_calls"] = answer.get("_tool_calls", 0) + (
         len(tool_calls) if isinstance(tool_calls, list) else 0
     )
-    reported = any(name in answer for name in ("prompt_eval_count", "eval_count"))
+    reported = answer.get("done") or "prompt_eval_count" in answer
     return Reading(
         counts=counts,
         facts=facts,

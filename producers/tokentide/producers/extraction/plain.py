@@ -13,13 +13,15 @@ __all__ = ["plain"]
 _DEPTH = 24
 _NODES = 50_000
 """Objects in one answer; 2,048 embeddings are about 10,000."""
+_EVENT_BYTES = 1 << 20
 
 
 def plain(value: Any) -> Any:
     """Return the object as dicts, lists, texts and numbers; never raises.
 
     Fields of pydantic models go by their alias, the name that the provider's JSON has. Vectors (lists of floats)
-    and bytes become empty, what is too deep or too much becomes None: usage is neither.
+    and bytes become empty, except bytes of JSON (Bedrock's events), which become text; what is too deep or too
+    much becomes None: usage is neither.
     """
     return _Walk().walk(value, _DEPTH)
 
@@ -45,7 +47,7 @@ class _Walk:
         if isinstance(value, str | int | float | Decimal | date):
             return value
         if isinstance(value, bytes | bytearray | memoryview):
-            return ""
+            return _json_text(value)
         if isinstance(value, Mapping):
             return {str(key): self.walk(each, depth) for key, each in value.items()}
         if isinstance(value, list | tuple | set | frozenset):
@@ -53,9 +55,16 @@ class _Walk:
             return [] if items and type(items[0]) is float else [self.walk(each, depth) for each in items]
         if isinstance(value, type) or callable(value):
             return None
-        return {
+        found = {
             key: self.walk(each, depth) for key, each in _attributes(value).items() if not key.startswith("_")
         }
+        if type(value).__module__.partition(".")[0] == "litellm":  # which provider answered stands only there
+            found["_hidden_params"] = self.walk(getattr(value, "_hidden_params", None), depth)
+        return found
+
+
+def _json_text(value: bytes | bytearray | memoryview) -> str:
+    return bytes(value).decode() if len(value) <= _EVENT_BYTES and bytes(value[:1]) == b"{" else ""
 
 
 def _attributes(value: Any) -> dict[str, Any]:
