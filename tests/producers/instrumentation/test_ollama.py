@@ -121,7 +121,7 @@ def test_generate_and_embed(server: ModelServer, recorder: Recorder, client: oll
 def test_calls_of_no_model_give_no_event(
     server: ModelServer, recorder: Recorder, client: ollama.Client
 ) -> None:
-    server.answer("/api/show", json_answer({"details": {"family": "llama"}}))
+    server.answer("/api/show", json_answer({"details": {"family": "llama"}, "model_info": {}}))
 
     client.show("llama3.2")
 
