@@ -140,8 +140,10 @@ def test_an_error_inside_a_stream(server: ModelServer, recorder: Recorder, clien
     broken = frame("modelStreamErrorException", {"message": "no"}, message_type="exception")
     server.answer(f"{HERE}/converse-stream", events(*STREAM[:2], broken))
 
+    stream = client.converse_stream(modelId=CLAUDE, messages=MESSAGES)["stream"]
     with pytest.raises(EventStreamError):
-        list(client.converse_stream(modelId=CLAUDE, messages=MESSAGES)["stream"])
+        list(stream)
+    stream.close()
 
     assert (recorder.only()["status"], recorder.only()["error_type"]) == ("error", "EventStreamError")
 

@@ -13,8 +13,8 @@ from support.model_server import Answer, ModelServer, Recorder, json_answer, sse
 from tokentide.producers.instrumentation import instrument, uninstrument
 
 MODEL = "gemini-2.5-flash"
-GENERATE = f"/v1beta/models/{MODEL}:generateContent"
-STREAM = f"/v1beta/models/{MODEL}:streamGenerateContent"
+GENERATE = f"/v1/models/{MODEL}:generateContent"
+STREAM = f"/v1/models/{MODEL}:streamGenerateContent"
 # https://ai.google.dev/api/generate-content#UsageMetadata: thoughts stand beside candidates, the cache is inside.
 USAGE = {
     "promptTokenCount": 100,
@@ -158,7 +158,7 @@ def test_functions_that_the_client_runs_are_requests_of_their_own(
 
 def test_embeddings(server: ModelServer, recorder: Recorder, client: genai.Client) -> None:
     server.answer(
-        "/v1beta/models/gemini-embedding-001:batchEmbedContents",
+        "/v1/models/gemini-embedding-001:batchEmbedContents",
         json_answer({"embeddings": [{"values": [0.1, 0.2]}]}),
     )
 
