@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-__all__ = ["Answer", "ModelServer", "Recorder", "json_answer", "sse_answer"]
+__all__ = ["Answer", "ModelServer", "Recorder", "assert_says", "json_answer", "sse_answer"]
 
 
 @dataclass(frozen=True)
@@ -145,3 +145,15 @@ class Recorder:
         """Return the one event there is."""
         assert len(self.events) == 1, self.events
         return self.events[0]
+
+
+def assert_says(event: dict[str, Any], expected: dict[str, Any], *, stream: bool = False) -> None:
+    """Check the fields of a call that went well."""
+    assert {name: event.get(name) for name in expected} == expected
+    assert event["stream"] is stream
+    assert event.get("status", "success") == "success"
+    assert not event.get("estimated")
+    assert 0 < event["latency_ms"] < 60_000
+    assert ("ttft_ms" in event) is stream
+    if stream:
+        assert 0 < event["ttft_ms"] <= event["latency_ms"]

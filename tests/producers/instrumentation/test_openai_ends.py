@@ -42,7 +42,11 @@ def assert_ended(event: dict[str, Any], status: str, error_type: str) -> None:
 
 
 def test_an_http_error_gives_one_event(client: OpenAI, server: ModelServer, recorder: Recorder) -> None:
-    error = {"message": "Your prompt 'A secret' is bad", "type": "invalid_request_error", "code": "bad_prompt"}
+    error = {
+        "message": "Your prompt 'A secret' is bad",
+        "type": "invalid_request_error",
+        "code": "bad_prompt",
+    }
     server.answer("/v1/chat/completions", json_answer({"error": error}, status=400))
 
     with pytest.raises(openai.BadRequestError):
@@ -171,7 +175,9 @@ def test_a_stream_goes_on_after_a_pause(client: OpenAI, server: ModelServer, rec
     assert "status" not in recorder.only()
 
 
-def test_a_stream_that_breaks_off_is_an_error(client: OpenAI, server: ModelServer, recorder: Recorder) -> None:
+def test_a_stream_that_breaks_off_is_an_error(
+    client: OpenAI, server: ModelServer, recorder: Recorder
+) -> None:
     server.answer("/v1/chat/completions", sse_answer(chat_chunks()[:2], done=False, breaks_off=True))
 
     with pytest.raises(openai.APIConnectionError):
@@ -182,7 +188,9 @@ def test_a_stream_that_breaks_off_is_an_error(client: OpenAI, server: ModelServe
     assert event["estimated"]
 
 
-def test_an_error_inside_a_stream_is_an_error(client: OpenAI, server: ModelServer, recorder: Recorder) -> None:
+def test_an_error_inside_a_stream_is_an_error(
+    client: OpenAI, server: ModelServer, recorder: Recorder
+) -> None:
     chunks = [*chat_chunks()[:2], {"error": {"message": "A secret", "type": "server_error", "code": None}}]
     server.answer("/v1/chat/completions", sse_answer(chunks))
 
@@ -209,9 +217,7 @@ def test_an_error_behind_the_finish_reason_comes_after_it(
 
 def test_many_threads_share_a_client(client: OpenAI, server: ModelServer, recorder: Recorder) -> None:
     server.answer("/v1/chat/completions", json_answer(COMPLETION))
-    threads = [
-        threading.Thread(target=lambda: client.chat.completions.create(**CALL)) for _ in range(8)
-    ]
+    threads = [threading.Thread(target=lambda: client.chat.completions.create(**CALL)) for _ in range(8)]
 
     for thread in threads:
         thread.start()

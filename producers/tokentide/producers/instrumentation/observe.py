@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from tokentide.producers.default import default_producer
+from tokentide.producers.extraction.estimate import estimated_input_tokens
 from tokentide.producers.observation import Guards, Observation, Tracker
 
 __all__ = ["MARK", "Observe", "Undo", "estimated_tokens"]
@@ -14,18 +15,6 @@ Undo = Callable[[], None]
 MARK = "_tokentide_undo"
 """The attribute of an instrumented client that holds its `Undo`."""
 
-_CHARACTERS_PER_TOKEN = 4
-_PROMPTS = (
-    "messages",
-    "input",
-    "prompt",
-    "system",
-    "instructions",
-    "contents",
-    "tools",
-    "query",
-    "documents",
-)
 _MOST_OUTPUT = ("max_completion_tokens", "max_output_tokens", "max_tokens", "max_tokens_to_sample")
 
 
@@ -80,24 +69,7 @@ class Observe:
 
 
 def estimated_tokens(request: Mapping[str, Any]) -> int:
-    """Return about how many tokens a call may use at most: its text at 4 characters a token, and its output limit."""
-    characters = sum(_characters(request[name], 0) for name in _PROMPTS if name in request)
+    """Return about how many tokens a call may use at most: its text at 4 characters a token, and its limit."""
     limits = (request.get(name) for name in _MOST_OUTPUT)
     output = max((limit for limit in limits if isinstance(limit, int)), default=0)
-    return -(-characters // _CHARACTERS_PER_TOKEN) + max(output, 0)
-
-
-def _characters(value: Any, depth: int) -> int:
-    if isinstance(value, str):
-        # A picture or a sound inside the request is no text.
-        return 0 if value.startswith("data:") else len(value)
-    if depth < 8:
-        if isinstance(value, Mapping):
-            return sum(
-                _characters(item, depth + 1)
-                for name, item in value.items()
-                if name not in ("data", "file_data")
-            )
-        if isinstance(value, list | tuple):
-            return sum(_characters(item, depth + 1) for item in value)
-    return 0
+    return estimated_input_tokens(request) + max(output, 0)

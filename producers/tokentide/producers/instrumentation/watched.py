@@ -32,7 +32,8 @@ def watch_close(response: Any, watcher: Watcher) -> None:
 
     Raises TypeError for another kind of response: it is unchanged then.
     """
-    response.__class__ = _watched(type(response))
+    kind: Any = type(response)
+    response.__class__ = _watched(kind)
     response.__dict__[_WATCHER] = ref(watcher)
 
 
