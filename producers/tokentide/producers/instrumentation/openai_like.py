@@ -95,6 +95,7 @@ class _Call:
                 self.observation.end()
         except Exception as error:
             complain("answer", error)
+            self.observation.opened()  # so what it used is estimated, and not taken for nothing
             self.observation.end()
         return result
 
