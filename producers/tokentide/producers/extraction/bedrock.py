@@ -107,7 +107,12 @@ def fold(answer: dict[str, Any], chunk: Mapping[str, Any]) -> None:
     reason = text_at(event, "messageStop", "stopReason") or _reason(event)
     if reason:
         answer["stopReason"] = reason
-    answer.update(mapping_at(event, "metadata"))
+    told = mapping_at(event, "metadata")
+    answer.update(
+        {name: told[name] for name in ("usage", "serviceTier", "performanceConfig") if name in told}
+    )
+    if mapping_at(told, "trace", "promptRouter"):
+        answer["trace"] = {"promptRouter": dict(mapping_at(told, "trace", "promptRouter"))}
     length = _length(delta) + len(text_at(event, "outputText") or text_at(event, "generation") or "")
     answer["_output_characters"] = answer.get("_output_characters", 0) + length
 

@@ -55,15 +55,13 @@ def read(answer: Mapping[str, Any], call: Call) -> Reading:
     if "embeddings" in answer:
         facts["api_operation"] = "embeddings"
         counts.setdefault("output_tokens", 0)
-    elif "results" in answer and "embeddings" not in answer:
+    elif "results" in answer:
         facts["api_operation"] = "rerank"
     # A rerank is paid by the search unit, a query with up to 100 documents: each is a request.
     if searches:
         facts["requests"] = searches
     tool_calls = at(answer, "message", "tool_calls") or answer.get("tool_calls")
-    counts["tool_calls"] = answer.get("_tool_calls", 0) + (
-        len(tool_calls) if isinstance(tool_calls, list) else 0
-    )
+    counts["tool_calls"] = answer.get("_tool_calls", 0) + _number_of(tool_calls)
     return Reading(
         counts=counts,
         facts=facts,
@@ -83,8 +81,9 @@ def fold(answer: dict[str, Any], chunk: Mapping[str, Any]) -> None:
         answer.update({name: at(chunk, "delta", name) for name in ("finish_reason", "usage")})
     elif kind == "stream-end":
         ended = mapping_at(chunk, "response")
-        names = ("id", "response_id", "generation_id", "finish_reason", "meta", "tool_calls")
+        names = ("id", "response_id", "generation_id", "finish_reason", "meta")
         answer.update({name: ended.get(name) for name in names})
+        answer["_tool_calls"] = _number_of(ended.get("tool_calls"))
     elif kind == "tool-call-start":
         answer["_tool_calls"] = answer.get("_tool_calls", 0) + 1
     length = _length(at(chunk, "delta", "message"))
@@ -106,6 +105,10 @@ def _counts(units: Mapping[str, Any], raw: Mapping[str, Any]) -> dict[str, _Coun
     if output is not None:
         counts["output_tokens"] = output
     return counts
+
+
+def _number_of(tool_calls: Any) -> int:
+    return len(tool_calls) if isinstance(tool_calls, list) else 0
 
 
 def _facts(answer: Mapping[str, Any]) -> dict[str, Any]:

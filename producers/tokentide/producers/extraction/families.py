@@ -11,6 +11,7 @@ from tokentide.producers.extraction import (
     bedrock,
     cohere,
     gemini,
+    interactions,
     langchain,
     litellm,
     mistral_ocr,
@@ -24,6 +25,7 @@ __all__ = ["LIBRARIES", "family_of"]
 OPENAI_CHAT = Family(openai_chat.read, openai_chat.fold, "openai", "chat")
 ANTHROPIC = Family(anthropic.read, anthropic.fold, "anthropic", "chat")
 GEMINI = Family(gemini.read, gemini.fold, "google", "chat")
+INTERACTIONS = Family(interactions.read, interactions.fold, "google", "chat")
 BEDROCK = Family(bedrock.read, bedrock.fold, "aws", "chat")
 COHERE = Family(cohere.read, cohere.fold, "cohere", "chat")
 OLLAMA = Family(ollama.read, ollama.fold, "ollama", "chat")
@@ -41,6 +43,7 @@ BY_FORM: tuple[tuple[Callable[[Mapping[str, Any]], bool], Family], ...] = (
     (openai_chat.looks_like, OPENAI_CHAT),
     (anthropic.looks_like, ANTHROPIC),
     (gemini.looks_like, GEMINI),
+    (interactions.looks_like, INTERACTIONS),
     (bedrock.looks_like, BEDROCK),
     (cohere.looks_like, COHERE),
     (ollama.looks_like, OLLAMA),

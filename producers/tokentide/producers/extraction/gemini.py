@@ -1,9 +1,8 @@
-"""Gemini, of the Gemini API and of Vertex AI: generateContent, embedContent, Imagen, Live, Interactions.
+"""Gemini, of the Gemini API and of Vertex AI: generateContent, embedContent, Imagen, Live.
 
 `promptTokenCount` holds the cached content, the results of tools stand beside it; `candidatesTokenCount` and
 `thoughtsTokenCount` are disjoint; the total is the sum of the four (google-genai 3.6,
-GenerateContentResponseUsageMetadata). Counts of a stream are cumulative. REST says camelCase, the Python SDK's
-model_dump() snake_case.
+GenerateContentResponseUsageMetadata). Counts of a stream are cumulative.
 """
 
 import re
@@ -11,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from typing import Any
 
+from tokentide.producers.extraction.camel import camel, camels
 from tokentide.producers.extraction.reading import (
     Call,
     Reading,
@@ -21,24 +21,15 @@ from tokentide.producers.extraction.reading import (
     text_at,
 )
 
-__all__ = ["fold", "looks_like", "read"]
+__all__ = ["fold", "looks_like", "paid_searches", "read", "requested", "tokens"]
 
-# The Live API, embedContent and Interactions have other names for the same.
+# The Live API and embedContent have other names for the same.
 _SAME = {
     "responseTokenCount": "candidatesTokenCount",
     "responseTokensDetails": "candidatesTokensDetails",
     "promptTokenDetails": "promptTokensDetails",
-    "totalInputTokens": "promptTokenCount",
-    "totalOutputTokens": "candidatesTokenCount",
-    "totalCachedTokens": "cachedContentTokenCount",
-    "totalThoughtTokens": "thoughtsTokenCount",
-    "totalToolUseTokens": "toolUsePromptTokenCount",
-    "totalTokens": "totalTokenCount",
-    "inputTokensByModality": "promptTokensDetails",
-    "outputTokensByModality": "candidatesTokensDetails",
-    "cachedTokensByModality": "cacheTokensDetails",
-    "toolUseTokensByModality": "toolUsePromptTokensDetails",
 }
+_KEPT = ("createTime", "modelVersion", "promptFeedback", "responseId")
 _FORM = frozenset(
     {
         "candidates",
@@ -59,11 +50,10 @@ _Count = int | Decimal
 
 def looks_like(answer: Mapping[str, Any]) -> bool:
     """Whether this is an answer or a chunk of Gemini, Imagen or their embeddings, in either spelling."""
-    answer = _camel(answer)
-    vectors = _mappings(answer.get("embeddings"))
+    answer = camel(answer)
+    vectors = camels(answer.get("embeddings"))
     return (
         not _FORM.isdisjoint(answer)
-        or "totalInputTokens" in _camel(answer.get("usage"))
         or any("statistics" in vector or "values" in vector for vector in vectors[:1])
         or "values" in mapping_at(answer, "embedding")
     )
@@ -71,21 +61,20 @@ def looks_like(answer: Mapping[str, Any]) -> bool:
 
 def read(answer: Mapping[str, Any], call: Call) -> Reading:
     """Return what an answer of Gemini says."""
-    answer = _camel(answer)
-    raw = mapping_at(answer, "usageMetadata") or mapping_at(answer, "usage")
-    usage = {_SAME.get(name, name): value for name, value in _camel(raw).items()}
+    answer = camel(answer)
+    raw = mapping_at(answer, "usageMetadata")
+    usage = {_SAME.get(name, name): value for name, value in camel(raw).items()}
     facts = _facts(answer, usage, call)
     raw = raw or _statistics(answer)
-    counts = _counts(usage) if usage else _embedded(raw)
+    counts = tokens(usage) if usage else _embedded(raw)
     if "embedding" in answer or "embeddings" in answer or "predictions" in answer:
         facts["api_operation"] = "embeddings"
         counts["output_tokens"] = 0
     elif isinstance(answer.get("generatedImages"), list):
         facts["api_operation"] = "image"
-        counts["images"] = sum(bool(each.get("image")) for each in _mappings(answer["generatedImages"]))
+        counts["images"] = sum(bool(each.get("image")) for each in camels(answer["generatedImages"]))
     queries = {*answer.get("_queries", ()), *_queries(answer)}
-    # Gemini 3 pays each unique query, older models the prompt that was grounded (Gemini API pricing).
-    counts["web_searches"] = min(len(queries), 1) if _pays_prompts(facts["model"]) else len(queries)
+    counts["web_searches"] = paid_searches(facts["model"], len(queries))
     counts["tool_calls"] = answer.get("_calls", 0) + _calls(answer)
     return Reading(
         counts=counts,
@@ -98,10 +87,10 @@ def read(answer: Mapping[str, Any], call: Call) -> Reading:
 
 def fold(answer: dict[str, Any], chunk: Mapping[str, Any]) -> None:
     """Add a chunk of a stream: what it says replaces what was said before; queries and calls are gathered."""
-    chunk = _camel(chunk)
+    chunk = camel(chunk)
     usage = {**mapping_at(answer, "usageMetadata"), **_said(mapping_at(chunk, "usageMetadata"))}
     reason = _reason(chunk) or answer.get("finishReason")
-    answer.update({name: value for name, value in _said(chunk).items() if name != "candidates"})
+    answer.update({name: chunk[name] for name in _KEPT if chunk.get(name) is not None})
     answer.update(
         usageMetadata=usage,
         finishReason=reason,
@@ -111,7 +100,8 @@ def fold(answer: dict[str, Any], chunk: Mapping[str, Any]) -> None:
     )
 
 
-def _counts(usage: Mapping[str, Any]) -> dict[str, _Count]:
+def tokens(usage: Mapping[str, Any]) -> dict[str, _Count]:
+    """Return the inclusive counts of a usage object in the names of generateContent."""
     prompt, tools = number(usage.get("promptTokenCount")), number(usage.get("toolUsePromptTokenCount"))
     made, thought = number(usage.get("candidatesTokenCount")), number(usage.get("thoughtsTokenCount"))
     total, cached = number(usage.get("totalTokenCount")), number(usage.get("cachedContentTokenCount"))
@@ -136,7 +126,7 @@ def _of(usage: Mapping[str, Any], kinds: tuple[str, ...], modalities: tuple[str,
     """Return the tokens of the modalities in the details of these kinds."""
     total: _Count = 0
     for kind in kinds:
-        for detail in _mappings(usage.get(f"{kind}TokensDetails")):
+        for detail in camels(usage.get(f"{kind}TokensDetails")):
             if (text_at(detail, "modality") or "").upper() in modalities:
                 total += number(detail.get("tokenCount")) or number(detail.get("tokens")) or 0
     return total
@@ -144,23 +134,22 @@ def _of(usage: Mapping[str, Any], kinds: tuple[str, ...], modalities: tuple[str,
 
 def _statistics(answer: Mapping[str, Any]) -> dict[str, Any]:
     """Return what stands beside each vector: the only usage that embeddings of Vertex AI report."""
-    vectors = _mappings(answer.get("embeddings"))
-    vectors = vectors or [_camel(each.get("embeddings")) for each in _mappings(answer.get("predictions"))]
+    vectors = camels(answer.get("embeddings"))
+    vectors = vectors or [camel(each.get("embeddings")) for each in camels(answer.get("predictions"))]
     found = [each["statistics"] for each in vectors if isinstance(each.get("statistics"), Mapping)]
     return {"statistics": found} if found else {}
 
 
 def _embedded(raw: Mapping[str, Any]) -> dict[str, _Count]:
-    told = [number(each.get("tokenCount")) for each in _mappings(raw.get("statistics"))]
+    told = [number(each.get("tokenCount")) for each in camels(raw.get("statistics"))]
     return {"input_tokens": sum((count or 0 for count in told), start=0)} if told else {}
 
 
 def _facts(answer: Mapping[str, Any], usage: Mapping[str, Any], call: Call) -> dict[str, Any]:
-    requested = call.model or text_at(call.request, "model") or ""
-    place = _RESOURCE.match(requested)
+    place = _RESOURCE.match(call.model or text_at(call.request, "model") or "")
     return {
-        "model": text_at(answer, "modelVersion") or text_at(answer, "model") or requested.rpartition("/")[2],
-        "request_id": text_at(answer, "responseId") or text_at(answer, "id"),
+        "model": text_at(answer, "modelVersion") or requested(call),
+        "request_id": text_at(answer, "responseId"),
         "provider_created": moment(answer.get("createTime")),
         "finish_reason": _reason(answer),
         "service_tier": _tier(usage),
@@ -177,22 +166,27 @@ def _tier(usage: Mapping[str, Any]) -> str | None:
 
 def _reason(answer: Mapping[str, Any]) -> str | None:
     """Return why the answer ended: as its first candidate says, or why the prompt was blocked."""
-    reasons = [text_at(candidate, "finishReason") for candidate in _mappings(answer.get("candidates"))]
+    reasons = [text_at(candidate, "finishReason") for candidate in camels(answer.get("candidates"))]
     return (
         next((reason for reason in reasons if reason), None)
         or text_at(answer, "finishReason")
-        or text_at(_camel(answer.get("promptFeedback")), "blockReason")
-        or text_at(answer, "status")
+        or text_at(camel(answer.get("promptFeedback")), "blockReason")
     )
 
 
-def _pays_prompts(model: str) -> bool:
-    return model.startswith(("gemini-1", "gemini-2"))
+def paid_searches(model: str, queries: _Count) -> _Count:
+    """Return the searches to pay: Gemini 3 pays each query, older models the grounded prompt (Gemini API pricing)."""
+    return min(queries, 1) if model.startswith(("gemini-1", "gemini-2")) else queries
+
+
+def requested(call: Call) -> str:
+    """Return the model that was asked for, without the path of its resource."""
+    return (call.model or text_at(call.request, "model") or "").rpartition("/")[2]
 
 
 def _queries(answer: Mapping[str, Any]) -> Iterable[str]:
-    for candidate in _mappings(answer.get("candidates")):
-        found = _camel(candidate.get("groundingMetadata")).get("webSearchQueries")
+    for candidate in camels(answer.get("candidates")):
+        found = camel(candidate.get("groundingMetadata")).get("webSearchQueries")
         yield from (query for query in (found if isinstance(found, list) else ()) if query)
 
 
@@ -205,23 +199,9 @@ def _characters(answer: Mapping[str, Any]) -> int:
 
 
 def _parts(answer: Mapping[str, Any]) -> Iterable[Mapping[str, Any]]:
-    for candidate in _mappings(answer.get("candidates")):
-        yield from _mappings(at(candidate, "content", "parts"))
+    for candidate in camels(answer.get("candidates")):
+        yield from camels(at(candidate, "content", "parts"))
 
 
 def _said(value: Mapping[str, Any]) -> dict[str, Any]:
     return {name: each for name, each in value.items() if each is not None}
-
-
-def _mappings(value: Any) -> list[dict[str, Any]]:
-    return [_camel(each) for each in (value if isinstance(value, list) else ()) if isinstance(each, Mapping)]
-
-
-def _camel(value: Any) -> dict[str, Any]:
-    """Return the mapping with the names of the REST API."""
-    if not isinstance(value, Mapping):
-        return {}
-    return {
-        name if name.startswith("_") else re.sub("_([a-z])", lambda match: match[1].upper(), name): each
-        for name, each in value.items()
-    }

@@ -26,6 +26,16 @@ _PROVIDERS = {
 _TIERS = ("", "flex_", "priority_")
 _MODELS = ("model_name", "model", "model_id")
 _REASONS = ("finish_reason", "stop_reason", "stopReason", "done_reason")
+_KEPT = (
+    *_MODELS,
+    *_REASONS,
+    "id",
+    "model_provider",
+    "service_tier",
+    "system_fingerprint",
+    "token_usage",
+    "usage",
+)
 _LIFETIMES = ("ephemeral_5m_input_tokens", "ephemeral_1h_input_tokens")
 
 _Count = int | Decimal
@@ -57,7 +67,8 @@ def fold(answer: dict[str, Any], chunk: Mapping[str, Any]) -> None:
         answer["usage_metadata"] = _added(
             mapping_at(answer, "usage_metadata"), mapping_at(message, "usage_metadata")
         )
-    said = {name: value for name, value in mapping_at(message, "response_metadata").items() if value}
+    metadata = mapping_at(message, "response_metadata")
+    said = {name: metadata[name] for name in _KEPT if metadata.get(name)}
     answer["response_metadata"] = {**mapping_at(answer, "response_metadata"), **said}
     answer["id"] = answer.get("id") or message.get("id")
     answer["_output_characters"] = answer.get("_output_characters", 0) + _length(message.get("content"))

@@ -46,8 +46,9 @@ def read(answer: Mapping[str, Any], call: Call) -> Reading:
 
 def fold(answer: dict[str, Any], chunk: Mapping[str, Any]) -> None:
     """Add a chunk of a stream; of the text only its length is kept."""
-    if "_hidden_params" in chunk:
-        answer["_hidden_params"] = chunk["_hidden_params"]
+    provider = text_at(chunk, "_hidden_params", "custom_llm_provider")
+    if provider:
+        answer["_hidden_params"] = {"custom_llm_provider": provider}
     openai_chat.fold(answer, chunk)
 
 
