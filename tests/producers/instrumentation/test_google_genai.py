@@ -33,6 +33,9 @@ def said(text: str, finished: bool = True, **more: Any) -> dict[str, Any]:
     return {"candidates": [candidate], "modelVersion": MODEL, "responseId": "r-1", **more}
 
 
+# google-genai 3.6 derives from aiohttp's session, which aiohttp discourages.
+derives_a_session = pytest.mark.filterwarnings("ignore:Inheritance class AiohttpClientSession:DeprecationWarning")
+
 CHUNKS = [
     said("Hel", finished=False, usageMetadata={"promptTokenCount": 100, "totalTokenCount": 100}),
     said("lo", usageMetadata=USAGE),
@@ -169,6 +172,7 @@ def test_embeddings(server: ModelServer, recorder: Recorder, client: genai.Clien
     assert event["estimated"]
 
 
+@derives_a_session
 def test_asynchronous_calls(server: ModelServer, recorder: Recorder, client: genai.Client) -> None:
     server.answer(GENERATE, json_answer(said("Hello", usageMetadata=USAGE)))
     server.answer(STREAM, sse_answer(CHUNKS, done=False))
@@ -187,6 +191,7 @@ def test_asynchronous_calls(server: ModelServer, recorder: Recorder, client: gen
     ]
 
 
+@derives_a_session
 def test_a_task_that_is_cancelled(server: ModelServer, recorder: Recorder, client: genai.Client) -> None:
     release = threading.Event()
     server.answer(STREAM, sse_answer(CHUNKS, done=False, release=release))

@@ -14,7 +14,7 @@ from tokentide.producers.instrumentation.observe import MARK, Observe, Undo
 from tokentide.producers.observation import Guards, Tracker, complain
 from tokentide.schemas import UsageEvent
 
-__all__ = ["INTEGRATIONS", "instrument", "uninstrument"]
+__all__ = ["INTEGRATIONS", "checked_defaults", "instrument", "uninstrument"]
 
 Client = TypeVar("Client")
 
@@ -59,7 +59,7 @@ def instrument(
     try:
         if MARK in vars(client):
             return client
-        known = _checked(defaults)
+        known = checked_defaults(defaults)
         observe = Observe(producer, guard, known, known.pop("provider", None))
         undo = _integration(client)(client, observe)
         setattr(client, MARK, undo)
@@ -88,7 +88,7 @@ def _integration(client: object) -> Any:
     raise TypeError("no integration knows it")
 
 
-def _checked(defaults: Mapping[str, Any]) -> dict[str, Any]:
+def checked_defaults(defaults: Mapping[str, Any]) -> dict[str, Any]:
     """Return the defaults that an event may carry: a wrong one must not make every event invalid."""
     known: dict[str, Any] = {}
     for name, value in defaults.items():

@@ -9,7 +9,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 from uuid import UUID
 
-from tokentide.producers.instrumentation.observe import Observe, checked_defaults
+from tokentide.producers.instrumentation import checked_defaults
+from tokentide.producers.instrumentation.observe import Observe
 from tokentide.producers.instrumentation.runs import Runs
 from tokentide.producers.observation import Guards, Observation, Tracker, complain
 

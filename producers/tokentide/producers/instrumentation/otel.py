@@ -12,7 +12,8 @@ from typing import Any
 from tokentide.producers.attribution import count_unattributed, current_attribution
 from tokentide.producers.extraction.core import usage_of
 from tokentide.producers.extraction.reading import Call, Reading, number
-from tokentide.producers.instrumentation.observe import DefaultTracker, checked_defaults
+from tokentide.producers.instrumentation import checked_defaults
+from tokentide.producers.instrumentation.observe import DefaultTracker
 from tokentide.producers.instrumentation.runs import Runs
 from tokentide.producers.observation import Tracker, complain
 from tokentide.producers.usage import event_id_of

@@ -21,13 +21,16 @@ class Runs(Generic[T]):
         self._open: OrderedDict[object, T] = OrderedDict()
         self._give_up = give_up
 
-    def put(self, key: object, value: T) -> None:
-        """Remember the call."""
+    def put(self, key: object, value: T) -> bool:
+        """Remember the call; return False, and change nothing, when one of this key is open."""
         with self._lock:
+            if key in self._open:
+                return False
             self._open[key] = value
             forgotten = self._open.popitem(last=False)[1] if len(self._open) > _MOST else None
         if forgotten is not None and self._give_up is not None:
             self._give_up(forgotten)
+        return True
 
     def get(self, key: object) -> T | None:
         """Return what is remembered of the call."""
