@@ -6,10 +6,15 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
-import boto3
+import boto3  # type: ignore[import-untyped]
 import pytest
-from botocore.config import Config
-from botocore.exceptions import ClientError, EndpointConnectionError, EventStreamError, ParamValidationError
+from botocore.config import Config  # type: ignore[import-untyped]
+from botocore.exceptions import (  # type: ignore[import-untyped]
+    ClientError,
+    EndpointConnectionError,
+    EventStreamError,
+    ParamValidationError,
+)
 from support.event_stream import frame
 from support.model_server import Answer, ModelServer, Recorder, json_answer
 

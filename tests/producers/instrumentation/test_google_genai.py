@@ -34,7 +34,9 @@ def said(text: str, finished: bool = True, **more: Any) -> dict[str, Any]:
 
 
 # google-genai 3.6 derives from aiohttp's session, which aiohttp discourages.
-derives_a_session = pytest.mark.filterwarnings("ignore:Inheritance class AiohttpClientSession:DeprecationWarning")
+derives_a_session = pytest.mark.filterwarnings(
+    "ignore:Inheritance class AiohttpClientSession:DeprecationWarning"
+)
 
 CHUNKS = [
     said("Hel", finished=False, usageMetadata={"promptTokenCount": 100, "totalTokenCount": 100}),
@@ -97,7 +99,7 @@ def test_a_stream_that_is_left_early_is_cancelled(
         break
 
     event = recorder.only()
-    assert (event["status"], event["input_tokens"], event["estimated"]) == ("cancelled", 100, True)
+    assert (event["status"], event["input_tokens"], event["stream"]) == ("cancelled", 100, True)
 
 
 def test_a_stream_that_nobody_reads_calls_nobody(

@@ -49,7 +49,9 @@ class Model(BaseChatModel):
             await asyncio.sleep(30)
         return self._generate(messages)
 
-    def _stream(self, messages: list[BaseMessage], *args: Any, **kwargs: Any) -> Iterator[ChatGenerationChunk]:
+    def _stream(
+        self, messages: list[BaseMessage], *args: Any, **kwargs: Any
+    ) -> Iterator[ChatGenerationChunk]:
         yield ChatGenerationChunk(message=AIMessageChunk("Hel", response_metadata=METADATA))
         yield ChatGenerationChunk(message=AIMessageChunk("lo", usage_metadata=USAGE))
 

@@ -22,9 +22,7 @@ ANSWER = {
     "model": "mistral-small-latest",
     "created": 1772366400,
     "usage": USAGE,
-    "choices": [
-        {"index": 0, "message": {"role": "assistant", "content": "Hello"}, "finish_reason": "stop"}
-    ],
+    "choices": [{"index": 0, "message": {"role": "assistant", "content": "Hello"}, "finish_reason": "stop"}],
 }
 
 

@@ -133,9 +133,10 @@ def test_an_error(server: ModelServer, recorder: Recorder, client: ollama.Client
     server.answer("/api/chat", json_answer({"error": "model 'llama9' not found"}, status=404))
 
     def call() -> None:
-        answer = client.chat(model="llama9", messages=MESSAGES, stream=stream)
         if stream:
-            list(answer)
+            list(client.chat(model="llama9", messages=MESSAGES, stream=True))
+        else:
+            client.chat(model="llama9", messages=MESSAGES)
 
     with pytest.raises(ollama.ResponseError):
         call()
@@ -187,11 +188,9 @@ def test_a_task_that_is_cancelled(server: ModelServer, recorder: Recorder) -> No
     assert recorder.only()["status"] == "cancelled"
 
 
-def test_another_version_is_reported_once(
-    recorder: Recorder, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_another_version_is_reported_once(recorder: Recorder, caplog: pytest.LogCaptureFixture) -> None:
     class Client(ollama.Client):
-        _request = None
+        _request: Any = None
 
     with Client() as client:
         instrument(client, recorder)

@@ -17,7 +17,7 @@ CHAT: dict[str, Any] = {
     "gen_ai.provider.name": "openai",
     "gen_ai.request.model": "gpt-4o",
     "gen_ai.response.model": "gpt-4o-2024-08-06",
-    "gen_ai.response.id": "chatcmpl-1",
+    "gen_ai.response.id": "chatcmpl-B9MBs8CjcvOU2jLn4n570S5qMJKcT",
     "gen_ai.response.finish_reasons": ("stop",),
     "gen_ai.usage.input_tokens": 100,
     "gen_ai.usage.output_tokens": 50,
@@ -46,7 +46,7 @@ def test_a_span_of_a_call(recorder: Recorder, tracer: Any) -> None:
         spanned(tracer, {**CHAT, "gen_ai.usage.cache_read.input_tokens": 40})
 
     expected = {
-        "event_id": "openai/chatcmpl-1",
+        "event_id": "openai/chatcmpl-B9MBs8CjcvOU2jLn4n570S5qMJKcT",
         "source": "otel",
         "provider": "openai",
         "model": "gpt-4o-2024-08-06",
@@ -124,7 +124,11 @@ def test_other_spans_give_no_event(recorder: Recorder, tracer: Any, attributes: 
 def test_a_failed_call(recorder: Recorder, tracer: Any) -> None:
     with tracer.start_as_current_span("chat") as span:
         span.set_attributes(
-            {"gen_ai.provider.name": "openai", "gen_ai.request.model": "gpt-4o", "error.type": "RateLimitError"}
+            {
+                "gen_ai.provider.name": "openai",
+                "gen_ai.request.model": "gpt-4o",
+                "error.type": "RateLimitError",
+            }
         )
         span.set_status(Status(StatusCode.ERROR, "Say hello"))
 
@@ -146,7 +150,7 @@ def test_the_client_and_its_span_are_one_event(server: ModelServer, recorder: Re
         "/chat/completions",
         json_answer(
             {
-                "id": "chatcmpl-1",
+                "id": "chatcmpl-B9MBs8CjcvOU2jLn4n570S5qMJKcT",
                 "object": "chat.completion",
                 "created": 1772366400,
                 "model": "gpt-4o-2024-08-06",

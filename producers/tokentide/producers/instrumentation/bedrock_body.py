@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from botocore.response import StreamingBody
+from botocore.response import StreamingBody  # type: ignore[import-untyped]
 
 from tokentide.producers.observation import Observation
 

@@ -44,7 +44,9 @@ def _begin(
     observe: Observe, provider: str, api_operation: str, stream: bool = False
 ) -> Callable[..., Observation]:
     def begin(*_: Any, **kwargs: Any) -> Observation:
-        request = {name: value for name, value in kwargs.items() if value is not ...}  # its sign for "not given"
+        request = {
+            name: value for name, value in kwargs.items() if value is not ...
+        }  # its sign for "not given"
         return observe(provider, api_operation, request, stream=stream)
 
     return begin

@@ -35,7 +35,8 @@ def wrap(client: Any, observe: Observe) -> Undo:
 
 def _wrapped(observe: Observe, deliver_stream: Deliver) -> dict[str, Callable[[Any], Any]]:
     wrapped = {
-        name: observed(_begin(observe, api_operation), _deliver) for name, api_operation in _OPERATIONS.items()
+        name: observed(_begin(observe, api_operation), _deliver)
+        for name, api_operation in _OPERATIONS.items()
     }
     wrapped["_generate_content_stream"] = observed(_begin(observe, "chat", stream=True), deliver_stream)
     return wrapped

@@ -36,9 +36,7 @@ def langchain_callback(
     try:
         from langchain_core.callbacks import BaseCallbackHandler
     except ImportError as error:
-        raise ImportError(
-            "langchain_callback() needs langchain-core: pip install langchain-core"
-        ) from error
+        raise ImportError("langchain_callback() needs langchain-core: pip install langchain-core") from error
 
     known = {"source": "langchain", **checked_defaults(defaults)}
     calls = _Calls(Observe(producer, guard, known, known.pop("provider", None)))
@@ -60,9 +58,7 @@ def langchain_callback(
         ) -> None:
             calls.begin(run_id, {"prompt": list(prompts)}, kwargs)
 
-        def on_llm_new_token(
-            self, token: Any, *, chunk: Any = None, run_id: UUID, **kwargs: Any
-        ) -> None:
+        def on_llm_new_token(self, token: Any, *, chunk: Any = None, run_id: UUID, **kwargs: Any) -> None:
             calls.chunk(run_id, getattr(chunk, "message", None) or {"text": str(token)})
 
         def on_llm_end(self, response: Any, *, run_id: UUID, **kwargs: Any) -> None:

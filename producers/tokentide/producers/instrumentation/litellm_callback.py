@@ -1,6 +1,7 @@
 """LiteLLM: a callback that meters what goes through `litellm.completion` and its siblings, or through its proxy.
 
-`litellm.callbacks = [litellm_callback()]`. LiteLLM tells its callbacks nothing of a stream that is left before its end.
+`litellm.callbacks = [litellm_callback()]`. LiteLLM tells its callbacks nothing of a stream that is left before its
+end.
 """
 
 from collections.abc import Mapping
@@ -62,14 +63,10 @@ def litellm_callback(producer: Tracker | None = None, **defaults: Any) -> Any:
         def log_pre_api_call(self, model: Any, messages: Any, kwargs: Any) -> None:
             calls.begin(kwargs)
 
-        def log_success_event(
-            self, kwargs: Any, response_obj: Any, start_time: Any, end_time: Any
-        ) -> None:
+        def log_success_event(self, kwargs: Any, response_obj: Any, start_time: Any, end_time: Any) -> None:
             calls.end(kwargs, response_obj)
 
-        def log_failure_event(
-            self, kwargs: Any, response_obj: Any, start_time: Any, end_time: Any
-        ) -> None:
+        def log_failure_event(self, kwargs: Any, response_obj: Any, start_time: Any, end_time: Any) -> None:
             calls.end(kwargs, None)
 
         async def async_log_success_event(
