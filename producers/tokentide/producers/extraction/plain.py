@@ -58,9 +58,14 @@ class _Walk:
         found = {
             key: self.walk(each, depth) for key, each in _attributes(value).items() if not key.startswith("_")
         }
-        if type(value).__module__.partition(".")[0] == "litellm":  # which provider answered stands only there
-            found["_hidden_params"] = self.walk(getattr(value, "_hidden_params", None), depth)
+        hidden = getattr(value, "_hidden_params", None) if _is_of_litellm(value) else None
+        if isinstance(hidden, dict):  # which provider answered stands only there
+            found["_hidden_params"] = {"custom_llm_provider": hidden.get("custom_llm_provider")}
         return found
+
+
+def _is_of_litellm(value: Any) -> bool:
+    return type(value).__module__.partition(".")[0] == "litellm"
 
 
 def _json_text(value: bytes | bytearray | memoryview) -> str:
