@@ -51,7 +51,7 @@ DIFFERENT = {
     "Live API's names": "it misses the output, 50 tokens",
     "Interactions API": "it has no extractor for it",
     "Interactions API with searches": "it has no extractor for it",
-    "cached within what is billed": "its default flavour misses cached_tokens; the other one counts what is not billed",
+    "cached within what is billed": "one flavour misses cached_tokens, the other counts what is not billed",
     "tokens when nothing is billed": "it refuses answers without billed_units",
     "chat of version 1": "it has no extractor for it",
     "embeddings of a picture": "it misses the tokens of the picture",
@@ -75,6 +75,14 @@ def objections(payload: Payload) -> dict[str, Any]:
     return {name: count for name, count in said.items() if count != getattr(usage, name)}
 
 
+def objects_to(payload: Payload) -> bool:
+    """Whether genai-prices says otherwise, or refuses the answer."""
+    try:
+        return objections(payload) != {}
+    except ValueError:
+        return True
+
+
 @pytest.mark.parametrize(
     "payload",
     [each for each in CORPUS if each.name not in DIFFERENT],
@@ -88,10 +96,7 @@ def test_genai_prices_agrees(payload: Payload) -> None:
 def test_genai_prices_differs_where_it_is_said_to(name: str) -> None:
     (payload,) = (each for each in CORPUS if each.name == name)
 
-    try:
-        assert objections(payload) != {}
-    except ValueError as refusal:
-        assert str(refusal)
+    assert objects_to(payload)
 
 
 def test_most_of_the_corpus_is_judged() -> None:
