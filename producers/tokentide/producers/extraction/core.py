@@ -120,8 +120,8 @@ def _counts(reading: Reading) -> tuple[dict[str, int], bool]:
 def _estimate(reading: Reading, call: Call, api_operation: str, counts: dict[str, int]) -> bool:
     """Fill in the counts of tokens that were not reported; return whether anything was not."""
     if any(unit in reading.counts for unit in _UNITS):
-        return False
-    estimated = reading.raw is None
+        return reading.is_estimate
+    estimated = reading.raw is None or reading.is_estimate
     if "input_tokens" not in reading.counts and api_operation in _TOKENS_FOR_INPUT:
         counts["input_tokens"] = min(estimated_input_tokens(call.request), _MAX_COUNT)
         estimated = True

@@ -64,6 +64,8 @@ def tokens_of(usage: Mapping[str, Any], provider: str | None, api_operation: str
             counts[name] = found
     total = number(usage.get("total_tokens"))
     _fill_gaps(counts, usage, total)
+    if "audio_seconds" in counts:
+        total = None  # It holds tokens of sound too, which is paid by the second.
     reasoning = counts.get("reasoning_tokens")
     if not reasoning or "output_tokens" not in counts:
         return Tokens(counts, total)
