@@ -63,7 +63,7 @@ class Family(NamedTuple):
 def at(value: Any, *path: str) -> Any:
     """Return what lies at the path of keys, or None."""
     for key in path:
-        if not isinstance(value, Mapping):
+        if not isinstance(value, dict) and not isinstance(value, Mapping):
             return None
         value = value.get(key)
     return value
