@@ -75,10 +75,15 @@ class _Walk:
 
 
 def _fields_of_model(value: Any) -> dict[str, Any]:
-    """Return the fields of a pydantic model, by the names that they have in JSON, and what it was given besides."""
+    """Return what a pydantic model was given, by the names in JSON, and its defaults apart from None."""
     kind: type = type(value)
     aliases = _aliases(kind) or {}
-    found = {aliases.get(name, name): each for name, each in value.__dict__.items() if name[0] != "_"}
+    said = value.__pydantic_fields_set__
+    found = {
+        aliases.get(name, name): each
+        for name, each in value.__dict__.items()
+        if name[0] != "_" and (each is not None or name in said)
+    }
     extra = value.__pydantic_extra__
     return {**found, **extra} if extra else found
 
