@@ -42,7 +42,9 @@ _Counts = dict[str, int | Decimal]
 
 def looks_like(answer: Mapping[str, Any]) -> bool:
     """Whether this is a Message, an event of a stream of one, or a line of a batch's results."""
-    return answer.get("type") in _EVENTS or ("custom_id" in answer and "type" in mapping_at(answer, "result"))
+    return text_at(answer, "type") in _EVENTS or (
+        "custom_id" in answer and "type" in mapping_at(answer, "result")
+    )
 
 
 def read(answer: Mapping[str, Any], call: Call) -> Reading:

@@ -41,8 +41,8 @@ def looks_like(answer: Mapping[str, Any]) -> bool:
         "billed_units" in usage
         or "billed_units" in meta
         or "api_version" in meta
-        or answer.get("type") in _EVENTS
-        or answer.get("event_type") in _EVENTS
+        or text_at(answer, "type") in _EVENTS
+        or text_at(answer, "event_type") in _EVENTS
     )
 
 

@@ -6,6 +6,8 @@ from datetime import UTC, datetime
 from decimal import ROUND_CEILING, ROUND_HALF_EVEN, Decimal
 from typing import Any
 
+from pydantic_core import from_json, to_json
+
 from tokentide.producers.extraction.estimate import estimated_input_tokens, tokens_of_characters
 from tokentide.producers.extraction.reading import Call, Reading, money, number, text_at
 from tokentide.producers.usage import Usage, UsageStatus
@@ -110,7 +112,7 @@ def _counts(reading: Reading) -> tuple[dict[str, int], bool]:
     counts, credible = dict.fromkeys(_COUNTS, 0), True
     for name, said in reading.counts.items():
         if name in counts:
-            whole = int(Decimal(said).to_integral_value(ROUND_CEILING))
+            whole = said if isinstance(said, int) else int(said.to_integral_value(ROUND_CEILING))
             counts[name] = whole if 0 <= whole <= _MAX_COUNT else 0
             credible &= counts[name] == said
         elif name == "audio_seconds":
@@ -123,8 +125,8 @@ def _counts(reading: Reading) -> tuple[dict[str, int], bool]:
 def _estimate(reading: Reading, call: Call, api_operation: str, counts: dict[str, int]) -> bool:
     """Fill in the counts of tokens that were not reported; return whether anything was not."""
     if any(unit in reading.counts for unit in _UNITS):
-        return False
-    estimated = reading.raw is None
+        return reading.is_estimate
+    estimated = reading.raw is None or reading.is_estimate
     if "input_tokens" not in reading.counts and api_operation in _TOKENS_FOR_INPUT:
         counts["input_tokens"] = min(estimated_input_tokens(call.request), _MAX_COUNT)
         estimated = True
@@ -150,6 +152,8 @@ def _label(value: Any) -> str | None:
     """Return the text as a field of the event holds it, None when nothing is left."""
     if not isinstance(value, str):
         return None
+    if len(value) <= _MAX_LABEL and value.isascii() and value.isprintable():
+        return value or None
     text = "".join(character for character in value[: 2 * _MAX_LABEL] if character > "\x1f")
     return text.encode(errors="replace").decode()[:_MAX_LABEL] or None
 
@@ -172,10 +176,21 @@ def _amount(value: Any) -> Decimal | None:
 
 def _bounded(raw: Mapping[str, Any]) -> dict[str, Any]:
     """Return the object as JSON of at most 4 KiB: entries that do not fit are left out, the largest first."""
+    try:
+        whole = to_json(raw, inf_nan_mode="null")
+        if len(whole) <= _MAX_RAW_BYTES:
+            kept: dict[str, Any] = from_json(whole)
+            return kept
+    except ValueError:  # half of a surrogate pair, a number of thousands of digits
+        pass
+    return _bounded_by_entry(raw)
+
+
+def _bounded_by_entry(raw: Mapping[str, Any]) -> dict[str, Any]:
     sized = []
     for place, (key, value) in enumerate(raw.items()):
         try:
-            text = json.dumps({str(key): value}, default=str, ensure_ascii=False, separators=(",", ":"))
+            text = json.dumps({key: value}, default=str, ensure_ascii=False, separators=(",", ":"))
         except ValueError:  # a number of thousands of digits
             continue
         entry = text.encode(errors="replace")

@@ -16,13 +16,24 @@ from tokentide.producers.extraction import (
     litellm,
     mistral_ocr,
     ollama,
+    openai_audio,
     openai_chat,
+    openai_embeddings,
+    openai_images,
+    openai_responses,
 )
 from tokentide.producers.extraction.reading import Call, Family
 
 __all__ = ["LIBRARIES", "family_of"]
 
 OPENAI_CHAT = Family(openai_chat.read, openai_chat.fold, "openai", "chat")
+OPENAI_RESPONSES = Family(openai_responses.read, openai_responses.fold, "openai", "responses")
+OPENAI_EMBEDDINGS = Family(openai_embeddings.read, openai_embeddings.fold, "openai", "embeddings")
+OPENAI_IMAGES = Family(openai_images.read, openai_images.fold, "openai", "image")
+OPENAI_SPEECH = Family(openai_audio.read_speech, openai_audio.fold_speech, "openai", "speech")
+OPENAI_TRANSCRIPTION = Family(
+    openai_audio.read_transcription, openai_audio.fold_transcription, "openai", "transcription"
+)
 ANTHROPIC = Family(anthropic.read, anthropic.fold, "anthropic", "chat")
 GEMINI = Family(gemini.read, gemini.fold, "google", "chat")
 INTERACTIONS = Family(interactions.read, interactions.fold, "google", "chat")
@@ -41,6 +52,11 @@ BY_FORM: tuple[tuple[Callable[[Mapping[str, Any]], bool], Family], ...] = (
     (litellm.looks_like, LITELLM),
     (langchain.looks_like, LANGCHAIN),
     (openai_chat.looks_like, OPENAI_CHAT),
+    (openai_responses.looks_like, OPENAI_RESPONSES),
+    (openai_embeddings.looks_like, OPENAI_EMBEDDINGS),
+    (openai_images.looks_like, OPENAI_IMAGES),
+    (openai_audio.looks_like_speech, OPENAI_SPEECH),
+    (openai_audio.looks_like_transcription, OPENAI_TRANSCRIPTION),
     (anthropic.looks_like, ANTHROPIC),
     (gemini.looks_like, GEMINI),
     (interactions.looks_like, INTERACTIONS),
@@ -68,7 +84,11 @@ BY_CALL: dict[tuple[str, str], Family] = {
 
 # Everybody else is taken for a server that speaks like OpenAI.
 BY_OPERATION: dict[str, Family] = {
-    "chat": OPENAI_CHAT,
+    "embeddings": OPENAI_EMBEDDINGS,
+    "image": OPENAI_IMAGES,
+    "responses": OPENAI_RESPONSES,
+    "speech": OPENAI_SPEECH,
+    "transcription": OPENAI_TRANSCRIPTION,
 }
 
 
@@ -82,4 +102,4 @@ def family_of(answer: Mapping[str, Any], call: Call) -> Family | None:
     if call.provider is None and call.api_operation is None:
         return None
     operation = call.api_operation or "chat"
-    return BY_CALL.get((call.provider or "", operation)) or BY_OPERATION.get(operation)
+    return BY_CALL.get((call.provider or "", operation)) or BY_OPERATION.get(operation, OPENAI_CHAT)

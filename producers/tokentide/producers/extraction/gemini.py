@@ -184,10 +184,12 @@ def requested(call: Call) -> str:
     return (call.model or text_at(call.request, "model") or "").rpartition("/")[2]
 
 
-def _queries(answer: Mapping[str, Any]) -> Iterable[str]:
+def _queries(answer: Mapping[str, Any]) -> Iterable[int]:
+    """Return a hash of each query that was searched for; empty ones are not billed (grounding guide)."""
     for candidate in camels(answer.get("candidates")):
         found = camel(candidate.get("groundingMetadata")).get("webSearchQueries")
-        yield from (query for query in (found if isinstance(found, list) else ()) if query)
+        queries = found if isinstance(found, list) else ()
+        yield from (hash(query) for query in queries if isinstance(query, str) and query)
 
 
 def _calls(answer: Mapping[str, Any]) -> int:

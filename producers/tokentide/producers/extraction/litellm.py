@@ -7,12 +7,24 @@ xAI and Gemini count as reasoning is inside `completion_tokens` (litellm 1.106).
 from collections.abc import Mapping
 from typing import Any
 
-from tokentide.producers.extraction import openai_chat
+from tokentide.producers.extraction import (
+    openai_audio,
+    openai_chat,
+    openai_embeddings,
+    openai_images,
+    openai_responses,
+)
 from tokentide.producers.extraction.openai_usage import tokens_of
 from tokentide.producers.extraction.reading import Call, Reading, at, mapping_at, number, text_at
 
 __all__ = ["fold", "looks_like", "read"]
 
+_FORMS = (
+    (openai_embeddings.looks_like, openai_embeddings.read, "embeddings"),
+    (openai_images.looks_like, openai_images.read, "image"),
+    (openai_audio.looks_like_transcription, openai_audio.read_transcription, "transcription"),
+    (openai_responses.looks_like, openai_responses.read, "responses"),
+)
 _OPERATIONS = {
     "embedding": "embeddings",
     "image_generation": "image",
@@ -34,7 +46,7 @@ def read(answer: Mapping[str, Any], call: Call) -> Reading:
     if "call_type" in answer:
         reading, usage = _logged(answer), _usage_logged(answer)
     else:
-        reading, usage = openai_chat.read(answer, call._replace(provider=None)), mapping_at(answer, "usage")
+        reading, usage = _answered(answer, call._replace(provider=None)), mapping_at(answer, "usage")
     written = number(
         at(usage, "prompt_tokens_details", "cache_creation_token_details", "ephemeral_1h_input_tokens")
     )
@@ -50,6 +62,15 @@ def fold(answer: dict[str, Any], chunk: Mapping[str, Any]) -> None:
     if provider:
         answer["_hidden_params"] = {"custom_llm_provider": provider}
     openai_chat.fold(answer, chunk)
+
+
+def _answered(answer: Mapping[str, Any], call: Call) -> Reading:
+    for looks_like, read_answer, api_operation in _FORMS:
+        if looks_like(answer):
+            reading = read_answer(answer, call._replace(api_operation=api_operation))
+            reading.facts["api_operation"] = api_operation
+            return reading
+    return openai_chat.read(answer, call)
 
 
 def _logged(payload: Mapping[str, Any]) -> Reading:

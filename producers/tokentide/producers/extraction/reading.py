@@ -39,7 +39,8 @@ class Reading:
     `counts` go by the names of UsageEvent and are inclusive; a count that is not there was not reported, and is
     estimated where the call is paid by tokens. `facts` are the other fields of UsageEvent, and `api_operation`
     and `provider` when the answer itself tells. `raw` is the provider's usage object, None without one.
-    `total` is its own sum of input and output, when it has one with this meaning.
+    `total` is its own sum of input and output, when it has one with this meaning. `is_estimate` says that the
+    counts are the family's own guess.
     """
 
     counts: dict[str, int | Decimal] = field(default_factory=dict)
@@ -47,6 +48,7 @@ class Reading:
     raw: Mapping[str, Any] | None = None
     total: int | Decimal | None = None
     output_characters: int = 0
+    is_estimate: bool = False
 
 
 class Family(NamedTuple):
@@ -61,7 +63,7 @@ class Family(NamedTuple):
 def at(value: Any, *path: str) -> Any:
     """Return what lies at the path of keys, or None."""
     for key in path:
-        if not isinstance(value, Mapping):
+        if not isinstance(value, dict) and not isinstance(value, Mapping):
             return None
         value = value.get(key)
     return value
