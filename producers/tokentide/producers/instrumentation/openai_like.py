@@ -65,7 +65,7 @@ class _Call:
         self.stream = stream
         self.raw = _header(options, _RAW_HEADER)
         self.hides = False
-        self._answered = False
+        self._unparsed: Any = None
         parser = getattr(options, "post_parser", None)
         if not stream and callable(parser):
             # It raises when the answer is not what the service wants (cut at its limit, no JSON): that costs, too.
@@ -73,7 +73,8 @@ class _Call:
 
     def _before(self, parser: Callable[[Any], Any]) -> Callable[[Any], Any]:
         def parse(answer: Any) -> Any:
-            self._answer(answer)
+            self._unparsed = answer
+            self._answer(answer, None)
             return parser(answer)
 
         return parse
@@ -90,8 +91,8 @@ class _Call:
             else:
                 if self.raw:
                     self._answer_of(result.http_response)
-                elif not self._answered:
-                    self._answer(result)
+                else:
+                    self._answer(result if self._unparsed is None else self._unparsed, _request_id(result))
                 self.observation.end()
         except Exception as error:
             complain("answer", error)
@@ -99,15 +100,13 @@ class _Call:
             self.observation.end()
         return result
 
-    def _answer(self, answer: Any) -> None:
-        self._answered = True
-        request_id = getattr(answer, "_request_id", None)
+    def _answer(self, answer: Any, request_id: str | None) -> None:
         if isinstance(answer, str) or self.api_operation == "speech":
             answer = self._without_usage(answer)
         elif self.api_operation == "embeddings" and hasattr(answer, "usage"):
             # Without the vectors: they are large, and tell nothing.
             answer = {"object": "list", "model": getattr(answer, "model", None), "usage": answer.usage}
-        self.observation.answer(answer, request_id=request_id if isinstance(request_id, str) else None)
+        self.observation.answer(answer, request_id=request_id)
 
     def _answer_of(self, response: Any) -> None:
         is_json = "json" in response.headers.get("content-type", "")
@@ -239,6 +238,12 @@ class _Calls:
             complain("request", error)
             call = _Call(observation, options, api_operation, bool(kwargs.get("stream")))
         return call
+
+
+def _request_id(result: Any) -> str | None:
+    """Return what the x-request-id header said; openai and anthropic keep it with the answer, behind its parser."""
+    request_id = getattr(result, "_request_id", None)
+    return request_id if isinstance(request_id, str) else None
 
 
 def _body(options: Any) -> dict[str, Any]:
