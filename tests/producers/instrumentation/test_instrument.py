@@ -16,6 +16,7 @@ from tokentide.producers.attribution import attribution
 from tokentide.producers.default import set_default_producer
 from tokentide.producers.instrumentation import INTEGRATIONS, instrument, uninstrument
 from tokentide.producers.instrumentation.addresses import provider_of
+from tokentide.producers.instrumentation.default_guard import default_guard
 from tokentide.producers.instrumentation.endpoints import api_operation_of
 from tokentide.schemas import UsageEvent
 from tokentide.schemas.provider import canonical_provider
@@ -186,6 +187,25 @@ def test_a_guard_refuses_before_the_request_is_sent(
     assert len(recorder.events) == 1
     assert guard.asked[0]["model"] == "gpt-4.1"
     assert guard.asked[0]["estimated_tokens"] == 1002
+
+
+def test_guard_true_is_one_guard_made_from_the_environment(
+    client: OpenAI, server: ModelServer, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TOKENTIDE_BROKER", "127.0.0.1:9")
+    monkeypatch.setenv("TOKENTIDE_GUARD_MAX_TOKENS_PER_REQUEST", "100")
+    default_guard.cache_clear()
+    instrument(client, recorder, guard=True)
+    guard: Any = default_guard()
+    try:
+        client.chat.completions.create(**CALL, max_completion_tokens=50)
+        with pytest.raises(Exception, match="tokens"):
+            client.chat.completions.create(**CALL, max_completion_tokens=200)
+    finally:
+        guard.close()
+        default_guard.cache_clear()
+
+    assert len(server.requests) == len(recorder.events) == 1
 
 
 def test_without_a_producer_the_default_one_is_used(client: OpenAI) -> None:

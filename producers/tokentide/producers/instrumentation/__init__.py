@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from tokentide.producers.attribution import ATTRIBUTABLE
+from tokentide.producers.instrumentation.default_guard import default_guard
 from tokentide.producers.instrumentation.observe import MARK, Observe, Undo
 from tokentide.producers.observation import Guards, Tracker, complain
 from tokentide.schemas import UsageEvent
@@ -46,21 +47,22 @@ _unmetered: set[str] = set()
 
 
 def instrument(
-    client: Client, producer: Tracker | None = None, *, guard: Guards | None = None, **defaults: Any
+    client: Client, producer: Tracker | None = None, *, guard: Guards | bool | None = None, **defaults: Any
 ) -> Client:
     """Meter every call of the client, and return the same client: one event for each, whatever way it ends.
 
     Without a producer the events go to the default one of the process. `guard.require(...)` is asked before each
-    call, and what it raises reaches the caller. `defaults` are fields of UsageEvent for the calls of this client
-    (`service`, `operation`, `tags`, `provider` for a server that the address does not tell, ...); `attribution()`
-    wins over them. Twice is once. Never raises: a client that cannot be wrapped is returned unmetered, with a
-    WARNING in the log, once for each class.
+    call, and what it raises reaches the caller; True stands for one guard of the process, made from the environment.
+    `defaults` are fields of UsageEvent for the calls of this client (`service`, `operation`, `tags`, `provider` for a
+    server that its address does not tell, ...); `attribution()` wins over them. Twice is once. Never raises: a client
+    that cannot be wrapped is returned unmetered, with a WARNING in the log, once for each class.
     """
     try:
         if MARK in vars(client):
             return client
         known = checked_defaults(defaults)
-        observe = Observe(producer, guard, known, known.pop("provider", None))
+        provider = known.pop("provider", None)
+        observe = Observe(producer, _guard(guard), known, provider)
         undo = _integration(client)(client, observe)
         setattr(client, MARK, undo)
     except Exception as error:  # the service goes on, unmetered, and says so
@@ -86,6 +88,15 @@ def _integration(client: object) -> Any:
             if kind.__module__ == module or kind.__module__.startswith(module + "."):
                 return importlib.import_module(f"{__name__}.{integration}").wrap
     raise TypeError("no integration knows it")
+
+
+def _guard(guard: Guards | bool | None) -> Guards | None:
+    if guard is True:
+        try:
+            return default_guard()
+        except Exception as error:  # the calls are metered all the same
+            complain("guard", f"calls are NOT guarded: {error}")
+    return None if isinstance(guard, bool) else guard
 
 
 def checked_defaults(defaults: Mapping[str, Any]) -> dict[str, Any]:
