@@ -256,3 +256,18 @@ def test_uninstrument_gives_the_client_back(server: ModelServer, recorder: Recor
     uninstrument(client).converse(modelId=CLAUDE, messages=MESSAGES)
 
     assert recorder.events == []
+
+
+def test_a_guard_refuses_before_the_call(server: ModelServer, recorder: Recorder) -> None:
+    class Refusing:
+        def require(self, *args: Any, **kwargs: Any) -> None:
+            raise PermissionError("over budget")
+
+    client = instrument(bedrock(server.url), recorder, guard=Refusing())
+
+    with pytest.raises(PermissionError):
+        client.converse(modelId=CLAUDE, messages=MESSAGES)
+    client.close()
+
+    assert server.requests == []
+    assert recorder.events == []

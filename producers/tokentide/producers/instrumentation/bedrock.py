@@ -147,7 +147,7 @@ def _request(params: Any, operation: str) -> dict[str, Any]:
     if isinstance(body, str | bytes | bytearray):
         try:
             parsed = json.loads(body)
-        except ValueError:  # the service's own mistake, or no JSON: Bedrock will say so
+        except (ValueError, RecursionError):  # no JSON: Bedrock will say so
             return request
         if isinstance(parsed, dict):
             return parsed | request
