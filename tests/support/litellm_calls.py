@@ -15,6 +15,7 @@ from support.model_server import Recorder
 
 os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
 import litellm
+from litellm.exceptions import BadRequestError
 
 from tokentide.producers.attribution import attribution
 from tokentide.producers.instrumentation.litellm_callback import litellm_callback
@@ -47,7 +48,7 @@ def error(url: str) -> None:
     """Be refused."""
     try:
         call(url)
-    except litellm.BadRequestError:
+    except BadRequestError:
         return
     raise AssertionError("it was not refused")
 
@@ -73,8 +74,7 @@ async def stream_async(url: str) -> None:
 def events_of(make: Callable[[str], Any], url: str) -> list[dict[str, Any]]:
     """Return the events of a call: LiteLLM tells callbacks later, in a thread of its own, and perhaps twice."""
     recorder = Recorder()
-    callback = litellm_callback(recorder, service="shop")
-    litellm.callbacks = [callback]
+    litellm.callbacks = [litellm_callback(recorder, service="shop")]
     called = make(f"{url}/{make.__name__}")
     if called is not None:
         asyncio.run(called)
@@ -82,7 +82,7 @@ def events_of(make: Callable[[str], Any], url: str) -> list[dict[str, Any]]:
     while not recorder.events and time.monotonic() < deadline:
         time.sleep(0.02)
     time.sleep(0.5)
-    litellm.logging_callback_manager.remove_callbacks_by_type(litellm.callbacks, type(callback))
+    litellm.callbacks = []
     for names in ("input", "success", "failure", "_async_success", "_async_failure"):
         getattr(litellm, f"{names}_callback").clear()
     return recorder.events

@@ -218,6 +218,22 @@ def test_a_task_that_is_cancelled(server: ModelServer, recorder: Recorder, clien
     assert (event["status"], event["error_type"]) == ("cancelled", "CancelledError")
 
 
+@derives_a_session
+def test_an_asynchronous_stream_that_is_left_early(
+    server: ModelServer, recorder: Recorder, client: genai.Client
+) -> None:
+    server.answer(STREAM, sse_answer(CHUNKS, done=False, release=threading.Event()))
+
+    async def left() -> None:
+        async for _ in await client.aio.models.generate_content_stream(model=MODEL, contents="Say hello"):
+            break
+        await client.aio.aclose()
+
+    asyncio.run(left())
+
+    assert recorder.only()["status"] == "cancelled"
+
+
 def test_uninstrument_gives_the_client_back(
     server: ModelServer, recorder: Recorder, client: genai.Client
 ) -> None:

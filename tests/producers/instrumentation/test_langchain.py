@@ -52,8 +52,8 @@ class Model(BaseChatModel):
     def _stream(
         self, messages: list[BaseMessage], *args: Any, **kwargs: Any
     ) -> Iterator[ChatGenerationChunk]:
-        yield ChatGenerationChunk(message=AIMessageChunk("Hel", response_metadata=METADATA))
-        yield ChatGenerationChunk(message=AIMessageChunk("lo", usage_metadata=USAGE))
+        yield ChatGenerationChunk(message=AIMessageChunk(content="Hel", response_metadata=METADATA))
+        yield ChatGenerationChunk(message=AIMessageChunk(content="lo", usage_metadata=USAGE))
 
     async def _astream(
         self, messages: list[BaseMessage], *args: Any, **kwargs: Any

@@ -60,6 +60,7 @@ def test_a_chat(server: ModelServer, recorder: Recorder, client: Mistral) -> Non
 
     answer = client.chat.complete(model="mistral-small-latest", messages=MESSAGES)
 
+    assert answer.choices[0].message is not None
     assert answer.choices[0].message.content == "Hello"
     assert counted(recorder.only()) == complete(stream=False)
 
@@ -166,7 +167,7 @@ def test_asynchronous_calls(server: ModelServer, recorder: Recorder) -> None:
             ) as stream:
                 async for _ in stream:
                     pass
-            client.sdk_configuration.client.close()  # type: ignore[union-attr]
+            client.sdk_configuration.client.close()
 
     asyncio.run(calls())
 
@@ -193,7 +194,7 @@ def test_a_task_that_is_cancelled(server: ModelServer, recorder: Recorder) -> No
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task
-            client.sdk_configuration.client.close()  # type: ignore[union-attr]
+            client.sdk_configuration.client.close()
 
     asyncio.run(cancelled())
 

@@ -188,6 +188,20 @@ def test_a_task_that_is_cancelled(server: ModelServer, recorder: Recorder) -> No
     assert recorder.only()["status"] == "cancelled"
 
 
+def test_an_asynchronous_chat_that_is_left_early(server: ModelServer, recorder: Recorder) -> None:
+    server.answer("/api/chat", lines(*STREAM, release=threading.Event()))
+
+    async def left() -> None:
+        async with ollama.AsyncClient(host=server.url) as client:
+            instrument(client, recorder)
+            async for _ in await client.chat(model="llama3.2", messages=MESSAGES, stream=True):
+                break
+
+    asyncio.run(left())
+
+    assert (recorder.only()["status"], recorder.only()["output_tokens"]) == ("cancelled", 2)
+
+
 def test_another_version_is_reported_once(recorder: Recorder, caplog: pytest.LogCaptureFixture) -> None:
     class Client(ollama.Client):
         _request: Any = None
