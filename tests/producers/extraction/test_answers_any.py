@@ -109,7 +109,7 @@ def spoilt_payloads(draw: st.DrawFn) -> tuple[Payload, list[Any]]:
     return payload, [spoilt(each, draw) for each in answers(payload)]
 
 
-@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(spoilt_payloads())
 def test_whatever_a_provider_says_adds_up(spoilt: tuple[Payload, list[Any]]) -> None:
     payload, chunks = spoilt

@@ -38,7 +38,7 @@ _OPERATIONS = {
 
 def looks_like(answer: Mapping[str, Any]) -> bool:
     """Whether LiteLLM says so itself, in what it adds to an answer or in a StandardLoggingPayload."""
-    return "_hidden_params" in answer or ("call_type" in answer and "custom_llm_provider" in answer)
+    return "hidden_params" in answer or ("call_type" in answer and "custom_llm_provider" in answer)
 
 
 def read(answer: Mapping[str, Any], call: Call) -> Reading:
@@ -58,9 +58,9 @@ def read(answer: Mapping[str, Any], call: Call) -> Reading:
 
 def fold(answer: dict[str, Any], chunk: Mapping[str, Any]) -> None:
     """Add a chunk of a stream; of the text only its length is kept."""
-    provider = text_at(chunk, "_hidden_params", "custom_llm_provider")
+    provider = text_at(chunk, "hidden_params", "custom_llm_provider")
     if provider:
-        answer["_hidden_params"] = {"custom_llm_provider": provider}
+        answer["hidden_params"] = {"custom_llm_provider": provider}
     openai_chat.fold(answer, chunk)
 
 
@@ -99,7 +99,7 @@ def _usage_logged(payload: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def _named(answer: Mapping[str, Any], call: Call, model: str | None) -> dict[str, str]:
     """Return provider and model; a proxy says both in one, as in `anthropic/claude-haiku-4-5`."""
-    hidden = mapping_at(answer, "_hidden_params")
+    hidden = mapping_at(answer, "hidden_params")
     provider = text_at(hidden, "custom_llm_provider") or text_at(answer, "custom_llm_provider")
     asked = call.model or text_at(call.request, "model") or ""
     model = model or asked

@@ -92,7 +92,7 @@ def _fields_of_model(value: Any) -> dict[str, Any]:
     }
     hidden = (value.__pydantic_private__ or {}).get("_hidden_params")
     if isinstance(hidden, dict):  # of LiteLLM: only there stands who answered
-        found["_hidden_params"] = {"custom_llm_provider": hidden.get("custom_llm_provider")}
+        found["hidden_params"] = {"custom_llm_provider": hidden.get("custom_llm_provider")}
     extra = value.__pydantic_extra__
     return {**found, **extra} if extra else found
 
