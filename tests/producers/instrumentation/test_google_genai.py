@@ -194,6 +194,21 @@ def test_asynchronous_calls(server: ModelServer, recorder: Recorder, client: gen
 
 
 @derives_a_session
+def test_a_part_of_an_instrumented_client_is_metered_once(
+    server: ModelServer, recorder: Recorder, client: genai.Client
+) -> None:
+    server.answer(GENERATE, json_answer(said("Hello", usageMetadata=USAGE)))
+
+    async def call() -> None:
+        await instrument(client.aio, recorder).models.generate_content(model=MODEL, contents="Say hello")
+        await client.aio.aclose()
+
+    asyncio.run(call())
+
+    assert recorder.only()["output_tokens"] == 50
+
+
+@derives_a_session
 def test_a_task_that_is_cancelled(server: ModelServer, recorder: Recorder, client: genai.Client) -> None:
     release = threading.Event()
     server.answer(STREAM, sse_answer(CHUNKS, done=False, release=release))

@@ -14,6 +14,7 @@ Begin = Callable[..., Observation | None]
 """Gets the arguments of a call; returns None when it is none of a model, and raises only what a guard raises."""
 
 _ABSENT = object()
+_OBSERVED = "_tokentide_observed"
 
 
 class Methods:
@@ -25,6 +26,7 @@ class Methods:
     def replace(self, owner: Any, wrapped: Mapping[str, Callable[[Any], Any]]) -> None:
         """Put, for each name, what its function makes of the method in the method's place.
 
+        A method that is observed already stays as it is: a part of an instrumented client was handed in by itself.
         Raises TypeError, and gives back all methods, when one is missing.
         """
         missing = [name for name in wrapped if not callable(getattr(owner, name, None))]
@@ -33,8 +35,11 @@ class Methods:
             raise TypeError(f"its {type(owner).__name__} has no {', '.join(missing)}")
         for name, wrap in wrapped.items():
             method = getattr(owner, name)
-            self._before.append((owner, name, vars(owner).get(name, _ABSENT)))
-            setattr(owner, name, wrap(method))
+            if not hasattr(method, _OBSERVED):
+                self._before.append((owner, name, vars(owner).get(name, _ABSENT)))
+                observing = wrap(method)
+                setattr(observing, _OBSERVED, True)
+                setattr(owner, name, observing)
 
     def undo(self) -> None:
         """Give back all methods."""
