@@ -64,7 +64,7 @@ class ChunkReader:
             canonical_provider(provider) if provider else None,
             model or None,
             api_operation if api_operation in _OPERATIONS else None,
-            request or {},
+            request if isinstance(request, Mapping) else {},
         )
         self._family: Family | None = None
         self._answer: dict[str, Any] = {}
