@@ -7,7 +7,7 @@ from typing import Any
 
 from tokentide.producers.complaints import Complaints
 from tokentide.producers.extraction.core import usage_of
-from tokentide.producers.extraction.families import family_of
+from tokentide.producers.extraction.families import LIBRARIES, family_of
 from tokentide.producers.extraction.openai_usage import provider_of
 from tokentide.producers.extraction.plain import plain
 from tokentide.producers.extraction.reading import Call, Family, mapping_at
@@ -110,7 +110,7 @@ class ChunkReader:
         if is_batch:
             reading.facts["processing"] = "batch"
         for name in ("provider", "api_operation"):
-            if getattr(named, name):
+            if getattr(named, name) and getattr(named, name) not in LIBRARIES:
                 reading.facts.pop(name, None)
         return usage_of(reading, call)
 

@@ -9,13 +9,14 @@ from typing import Any
 from pydantic_core import from_json, to_json
 
 from tokentide.producers.extraction.estimate import estimated_input_tokens, tokens_of_characters
-from tokentide.producers.extraction.reading import Call, Reading, money, text_at
+from tokentide.producers.extraction.reading import Call, Reading, money, number, text_at
 from tokentide.producers.usage import Usage, UsageStatus
 from tokentide.schemas.provider import canonical_provider
 
 __all__ = ["usage_of"]
 
 _MAX_COUNT = 10**9
+_MAX_REQUESTS = 10**6
 _MAX_RAW_BYTES = 4096
 _MAX_LABEL = 256
 _PICO = Decimal(1).scaleb(-12)
@@ -81,7 +82,8 @@ def usage_of(reading: Reading, call: Call) -> Usage:
     status: UsageStatus = "exact" if credible else "inconsistent"
     if estimated:
         status = "estimated"
-    requested = _label(call.model) or _label(text_at(call.request, "model"))
+    asked = text_at(call.request, "model") or text_at(call.request, "modelId")
+    requested = _label(call.model) or _label(asked)
     model = _label(reading.facts.get("model")) or requested
     if model is None:
         raise ValueError("neither the answer nor the request names the model; pass model=")
@@ -96,6 +98,7 @@ def usage_of(reading: Reading, call: Call) -> Usage:
         request_model=requested,
         provider_created=_created(reading.facts.get("provider_created")),
         processing=processing,
+        requests=_requests(reading.facts.get("requests")),
         audio_seconds=_amount(reading.counts.get("audio_seconds")) or Decimal(0),
         provider_cost_usd=_amount(reading.facts.get("provider_cost_usd")),
         usage_status=status,
@@ -157,6 +160,11 @@ def _label(value: Any) -> str | None:
 
 def _created(value: Any) -> datetime | None:
     return value if isinstance(value, datetime) and _EARLIEST <= value < _LATEST else None
+
+
+def _requests(value: Any) -> int:
+    """Return how many calls the answer is paid as, one unless it says otherwise."""
+    return min(max(int(number(value) or 1), 1), _MAX_REQUESTS)
 
 
 def _amount(value: Any) -> Decimal | None:

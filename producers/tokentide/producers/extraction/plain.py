@@ -13,6 +13,7 @@ __all__ = ["plain"]
 _DEPTH = 24
 _NODES = 50_000
 """Objects in one answer; 2,048 embeddings are about 10,000."""
+_EVENT_BYTES = 1 << 20
 _LEAVES = frozenset((str, int, float, bool, Decimal, type(None)))
 
 
@@ -20,7 +21,8 @@ def plain(value: Any) -> Any:
     """Return the object as dicts, lists, texts and numbers; never raises.
 
     Fields of pydantic models go by their alias, the name that the provider's JSON has. Vectors (lists of floats)
-    and bytes become empty, what is too deep or too much becomes None: usage is neither.
+    and bytes become empty, except bytes of JSON (Bedrock's events), which become text; what is too deep or too
+    much becomes None: usage is neither.
     """
     return _Walk().walk(value, _DEPTH)
 
@@ -64,7 +66,7 @@ class _Walk:
         if isinstance(value, str | int | float | Decimal | date):
             return value
         if isinstance(value, bytes | bytearray | memoryview):
-            return ""
+            return _json_text(value)
         if isinstance(value, Mapping):
             return self._dict(value, depth)
         if isinstance(value, list | tuple | set | frozenset):
@@ -72,6 +74,10 @@ class _Walk:
         if isinstance(value, type) or callable(value):
             return None
         return self._dict(_attributes(value), depth)
+
+
+def _json_text(value: bytes | bytearray | memoryview) -> str:
+    return bytes(value).decode() if len(value) <= _EVENT_BYTES and bytes(value[:1]) == b"{" else ""
 
 
 def _fields_of_model(value: Any) -> dict[str, Any]:
@@ -84,6 +90,9 @@ def _fields_of_model(value: Any) -> dict[str, Any]:
         for name, each in value.__dict__.items()
         if name[0] != "_" and (each is not None or name in said)
     }
+    hidden = (value.__pydantic_private__ or {}).get("_hidden_params")
+    if isinstance(hidden, dict):  # of LiteLLM: only there stands who answered
+        found["_hidden_params"] = {"custom_llm_provider": hidden.get("custom_llm_provider")}
     extra = value.__pydantic_extra__
     return {**found, **extra} if extra else found
 
