@@ -13,7 +13,7 @@ from support.golden import Payload, payloads
 from tokentide.producers.extraction import ChunkReader, extract
 from tokentide.producers.usage import Usage
 
-EVENTS = [
+EVENTS: list[dict[str, Any]] = [
     {
         "type": "message_start",
         "message": {"id": "msg_01", "model": "claude-haiku-4-5", "usage": {"input_tokens": 25}},

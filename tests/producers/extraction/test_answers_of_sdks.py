@@ -46,14 +46,13 @@ def gemini_object(answer: dict[str, Any]) -> Any:
 
 def cohere_object(answer: dict[str, Any]) -> Any:
     """An answer of version 2, or an event of a stream."""
-    for name, kind in (
-        ("type", V2ChatStreamResponse),
-        ("embeddings", EmbedByTypeResponse),
-        ("results", V2RerankResponse),
-    ):
-        if name in answer:
-            return construct_type(type_=kind, object_=answer)
-    return construct_type(type_=V2ChatResponse, object_=answer)
+    kinds: dict[str, Any] = {
+        "type": V2ChatStreamResponse,
+        "embeddings": EmbedByTypeResponse,
+        "results": V2RerankResponse,
+    }
+    kind = next((kinds[name] for name in kinds if name in answer), V2ChatResponse)
+    return construct_type(type_=kind, object_=answer)
 
 
 def ollama_object(answer: dict[str, Any]) -> Any:
@@ -67,7 +66,7 @@ def ollama_object(answer: dict[str, Any]) -> Any:
 def langchain_object(answer: dict[str, Any]) -> Any:
     """A message, a chunk of one, or the LLMResult that a callback is given."""
     if "generations" in answer:
-        generations = [
+        generations: list[Any] = [
             [ChatGeneration(message=langchain_object(each["message"])) for each in prompt]
             for prompt in answer["generations"]
         ]

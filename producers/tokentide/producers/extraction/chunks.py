@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from decimal import Decimal
 from typing import Any
 
+from tokentide.producers.complaints import Complaints
 from tokentide.producers.extraction.core import usage_of
 from tokentide.producers.extraction.families import LIBRARIES, family_of
 from tokentide.producers.extraction.openai_usage import provider_of
@@ -17,6 +18,7 @@ from tokentide.schemas.provider import canonical_provider
 __all__ = ["ChunkReader", "extract"]
 
 _OPERATIONS = frozenset(ApiOperation)
+_complaints = Complaints()
 
 
 def extract(
@@ -62,7 +64,7 @@ class ChunkReader:
             canonical_provider(provider) if provider else None,
             model or None,
             api_operation if api_operation in _OPERATIONS else None,
-            request or {},
+            request if isinstance(request, Mapping) else {},
         )
         self._family: Family | None = None
         self._answer: dict[str, Any] = {}
@@ -76,8 +78,8 @@ class ChunkReader:
                 self._family = self._family or family_of(each, self._call)
                 if self._family is not None:
                     self._family.fold(self._answer, each)
-        except Exception:  # a chunk that surprises us must not end the service's stream
-            return
+        except Exception as error:  # a chunk that surprises us must not end the service's stream
+            _complaints.warn("chunk", f"a chunk of a stream was not metered: {type(error).__name__}")
 
     def usage(self) -> Usage:
         """Return what the chunks so far used; raises ValueError as `extract` does."""

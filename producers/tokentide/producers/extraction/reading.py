@@ -21,6 +21,7 @@ __all__ = [
 
 _FAR = 10**18
 """No count is larger: what is, is cut to this, and so refused by the core."""
+_NUMERIC = (int, float, Decimal, str)
 
 
 class Call(NamedTuple):
@@ -72,6 +73,8 @@ def at(value: Any, *path: str) -> Any:
 def mapping_at(value: Any, *path: str) -> Mapping[str, Any]:
     """Return the mapping at the path, an empty one when there is none."""
     found = at(value, *path)
+    if type(found) is dict:
+        return found
     return found if isinstance(found, Mapping) else {}
 
 
@@ -106,7 +109,7 @@ def numbers(value: Mapping[str, Any], names: Mapping[str, tuple[str, ...]]) -> d
 
 def money(value: Any) -> Decimal | None:
     """Return exactly the number that stands in the JSON: a float becomes the shortest text that means it."""
-    if isinstance(value, bool) or not isinstance(value, int | float | Decimal | str):
+    if value is None or isinstance(value, bool) or not isinstance(value, _NUMERIC):
         return None
     if isinstance(value, str) and len(value) > 64:
         return None
