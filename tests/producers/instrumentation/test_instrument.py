@@ -307,6 +307,18 @@ def test_the_path_tells_the_operation(path: str, operation: str | None) -> None:
     assert api_operation_of(path) == operation
 
 
+def test_no_sdk_is_imported_before_its_client_is_there() -> None:
+    code = (
+        "import sys, tokentide.producers.instrumentation as i, tokentide.producers.instrumentation.openai_like;"
+        "print([m for m in ('openai', 'anthropic', 'groq', 'together', 'httpx', 'httpx2', 'genai_prices', 'asyncio')"
+        " if m in sys.modules])"
+    )
+
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+
+    assert said.strip() == "[]"
+
+
 def test_every_integration_is_there() -> None:
     for name in set(INTEGRATIONS.values()):
         assert callable(import_module(f"tokentide.producers.instrumentation.{name}").wrap)

@@ -175,6 +175,7 @@ class _Calls:
         self._request = client.request
         self._observe = observe
         self._client = client
+        self._kind: Any = type(client)
         self._include_usage = IncludeUsage(client)
         self.is_async = inspect.iscoroutinefunction(client.request)
 
@@ -223,7 +224,7 @@ class _Calls:
             api_operation = api_operation_of(options.url)
             if api_operation is None:
                 return None
-            provider = provider_of(type(self._client), str(self._client.base_url))
+            provider = provider_of(self._kind, str(self._client.base_url))
             request = _body(options)
             stream = bool(kwargs.get("stream"))
         except Exception as error:
