@@ -4,7 +4,7 @@
 them (`stream_usage=True` for OpenAI's with an own base_url), and estimates otherwise.
 """
 
-import asyncio
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 from uuid import UUID
@@ -122,11 +122,12 @@ class _Calls:
 
     def _listen(self, run_id: UUID, run: _Run) -> None:
         """End the call with its task: langchain-core does not tell that a task was cancelled (1.8, `agenerate`)."""
+        asyncio = sys.modules.get("asyncio")  # whoever does not use it has no tasks
         try:
-            task = asyncio.current_task()
-        except RuntimeError:  # no asyncio here
+            task = asyncio.current_task() if asyncio is not None else None
+        except RuntimeError:  # no loop runs here
             return
-        if task is None:
+        if asyncio is None or task is None:
             return
 
         def left(_: Any) -> None:
