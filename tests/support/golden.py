@@ -3,8 +3,8 @@
 A file under tests/producers/golden/FAMILY/ holds a list of payloads:
 `name`, `source` (the type of an SDK or the document it is built from), `provider`, `api_operation`, `model`,
 `request` (all as given to `extract`, each may be absent), `response` (a JSON value; `{"base64": "..."}` for a binary
-body) or `chunks`, and `expected`: fields of Usage, with `buckets`. Counts and buckets that are not named are zero;
-of other fields only those named are compared. An expected null means None.
+body) or `chunks`, and `expected`: fields of Usage, with `buckets`. Counts and buckets that are not named are zero
+(`requests` one); of other fields only those named are compared. An expected null means None.
 """
 
 import base64
@@ -22,7 +22,7 @@ from tokentide.producers.usage import Usage
 __all__ = ["GOLDEN", "Payload", "payloads"]
 
 GOLDEN = Path(__file__).parent.parent / "producers" / "golden"
-_COUNTS = tuple(each.name for each in fields(Usage) if type(each.default) in (int, Decimal))
+_COUNTS = {each.name: each.default for each in fields(Usage) if type(each.default) in (int, Decimal)}
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Payload:
 
     def differences(self, usage: Usage) -> dict[str, tuple[Any, Any]]:
         """Return, by field, what was expected and what came instead."""
-        expected = dict.fromkeys(_COUNTS, 0) | {"usage_status": "exact"} | self.expected
+        expected = _COUNTS | {"usage_status": "exact"} | self.expected
         buckets = expected.pop("buckets")
         found = {name: count for name, count in usage.buckets().items() if count}
         wrong = {

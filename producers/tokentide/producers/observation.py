@@ -33,10 +33,12 @@ class Tracker(Protocol):
 class Guards(Protocol):
     """Decides before a call whether it may be made; `Guard` is one."""
 
-    def require(
-        self, user_id: str | None, team_id: str | None, *, model: str | None, estimated_tokens: int | None
-    ) -> Any:
-        """Return when the call may be made; raise otherwise: the exception reaches the service."""
+    def require(self, user_id: str | None, team_id: str | None, **call: Any) -> Any:
+        """Return when the call may be made; raise otherwise: the exception reaches the service.
+
+        `call` are org_id, provider, model, operation (what they are for) and estimated_tokens (input and output
+        together), each None when it is not known.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +151,10 @@ class Observation:
             guard.require(
                 self._fields.get("user_id"),
                 self._fields.get("team_id"),
+                org_id=self._fields.get("org_id"),
+                provider=self._provider,
                 model=self._model,
+                operation=self._fields.get("operation"),
                 estimated_tokens=estimated_tokens,
             )
         except BaseException:

@@ -57,6 +57,7 @@ class Usage:
     pages: int = 0
     web_searches: int = 0
     tool_calls: int = 0
+    requests: int = 1
 
     provider_cost_usd: Decimal | None = None
     usage_status: UsageStatus = "exact"

@@ -1,5 +1,7 @@
 """From what was said to a Usage."""
 
+import subprocess
+import sys
 from decimal import Decimal
 from typing import Any
 
@@ -131,3 +133,27 @@ def test_an_event_id_is_of_the_call() -> None:
     assert event_id_of("openai", "x" * 200) != event_id_of("openai", "x" * 201)
     assert len(event_id_of("openai", "x" * 200)) <= 128
     assert event_id_of("openai", "a\nb").startswith("openai/sha256-")
+
+
+def test_reading_answers_imports_no_sdk() -> None:
+    heavy = (
+        "openai anthropic groq together cerebras mistralai google.genai genai_prices httpx tiktoken litellm"
+    )
+    script = (
+        "import sys; from tokentide.producers.extraction import extract;"
+        "extract({'choices': [], 'usage': {'prompt_tokens': 1, 'completion_tokens': 1}}, model='m');"
+        f"print([name for name in {heavy.split()!r} if name in sys.modules])"
+    )
+
+    said = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+
+    assert said.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    "request_", [None, 5, "text", {"messages": object()}, {"input": [None, {"text": 3}]}]
+)
+def test_a_request_may_be_anything(request_: Any) -> None:
+    usage = extract({"choices": []}, "openai", model="gpt-4o", request=request_)
+
+    assert usage.input_tokens == 0

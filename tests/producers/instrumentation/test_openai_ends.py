@@ -3,12 +3,12 @@
 import asyncio
 import gc
 import threading
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import openai
 import pytest
-from openai import AsyncOpenAI, OpenAI
+from openai import AsyncOpenAI, DefaultAsyncHttpxClient, DefaultHttpxClient, OpenAI
 from pydantic import BaseModel
 from support.model_server import Answer, ModelServer, Recorder, json_answer, sse_answer
 from support.openai_answers import COMPLETION, chat_chunks
@@ -29,7 +29,8 @@ class Number(BaseModel):
 @pytest.fixture
 def client(server: ModelServer, recorder: Recorder) -> Iterator[OpenAI]:
     """A metered client that does not retry."""
-    with OpenAI(api_key="none", base_url=f"{server.url}/v1", max_retries=0, timeout=10) as client:
+    http = DefaultHttpxClient(verify=False)
+    with OpenAI(api_key="none", base_url=f"{server.url}/v1", max_retries=0, http_client=http) as client:
         yield instrument(client, recorder)
 
 
@@ -70,11 +71,9 @@ def test_retries_are_one_call(client: OpenAI, server: ModelServer, recorder: Rec
     assert recorder.only()["input_tokens"] == 19
 
 
-def test_a_server_that_is_not_there_gives_one_event(recorder: Recorder) -> None:
-    with OpenAI(api_key="none", base_url="http://127.0.0.1:9/v1", max_retries=1) as client:
-        instrument(client, recorder)
-        with pytest.raises(openai.APIConnectionError):
-            client.chat.completions.create(**CALL)
+def test_a_server_that_is_not_there_gives_one_event(client: OpenAI, recorder: Recorder) -> None:
+    with pytest.raises(openai.APIConnectionError):
+        client.with_options(base_url="http://127.0.0.1:9/v1", max_retries=1).chat.completions.create(**CALL)
 
     assert_ended(recorder.only(), "error", "APIConnectionError")
 
@@ -227,12 +226,13 @@ def test_many_threads_share_a_client(client: OpenAI, server: ModelServer, record
     assert len(recorder.events) == 8
 
 
-def run_async(server: ModelServer, recorder: Recorder, act: Any, **options: Any) -> None:
+def run_async(server: ModelServer, recorder: Recorder, act: Callable[[AsyncOpenAI], Awaitable[None]]) -> None:
     """Run the coroutine function with a metered asynchronous client."""
 
     async def main() -> None:
+        http = DefaultAsyncHttpxClient(verify=False)
         async with AsyncOpenAI(
-            api_key="none", base_url=f"{server.url}/v1", **{"max_retries": 0, **options}
+            api_key="none", base_url=f"{server.url}/v1", max_retries=0, http_client=http
         ) as client:
             await act(instrument(client, recorder))
 

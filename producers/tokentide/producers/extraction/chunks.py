@@ -5,11 +5,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from decimal import Decimal
 from typing import Any
 
+from tokentide.producers.complaints import Complaints
 from tokentide.producers.extraction.core import usage_of
-from tokentide.producers.extraction.families import family_of
+from tokentide.producers.extraction.families import LIBRARIES, family_of
 from tokentide.producers.extraction.openai_usage import provider_of
 from tokentide.producers.extraction.plain import plain
-from tokentide.producers.extraction.reading import Call, Family
+from tokentide.producers.extraction.reading import Call, Family, mapping_at
 from tokentide.producers.usage import Usage
 from tokentide.schemas import ApiOperation
 from tokentide.schemas.provider import canonical_provider
@@ -17,6 +18,7 @@ from tokentide.schemas.provider import canonical_provider
 __all__ = ["ChunkReader", "extract"]
 
 _OPERATIONS = frozenset(ApiOperation)
+_complaints = Complaints()
 
 
 def extract(
@@ -62,20 +64,22 @@ class ChunkReader:
             canonical_provider(provider) if provider else None,
             model or None,
             api_operation if api_operation in _OPERATIONS else None,
-            request or {},
+            request if isinstance(request, Mapping) else {},
         )
         self._family: Family | None = None
         self._answer: dict[str, Any] = {}
 
     def add(self, chunk: Any) -> None:
         """Take the next chunk: a dict, an object of an SDK, or a line of an event stream; never raises."""
+        if self._call.api_operation == "speech" and isinstance(chunk, bytes):
+            return  # a sound
         try:
             for each in _answers(chunk):
                 self._family = self._family or family_of(each, self._call)
                 if self._family is not None:
                     self._family.fold(self._answer, each)
-        except Exception:  # a chunk that surprises us must not end the service's stream
-            return
+        except Exception as error:  # a chunk that surprises us must not end the service's stream
+            _complaints.warn("chunk", f"a chunk of a stream was not metered: {type(error).__name__}")
 
     def usage(self) -> Usage:
         """Return what the chunks so far used; raises ValueError as `extract` does."""
@@ -93,6 +97,7 @@ class ChunkReader:
         return self.usage()
 
     def _read(self, answer: Mapping[str, Any]) -> Usage:
+        answer, is_batch = _out_of_batch(answer)
         family = self._family or family_of(answer, self._call)
         if family is None:
             raise ValueError("no provider's answer looks like this; pass provider= and api_operation=")
@@ -102,10 +107,21 @@ class ChunkReader:
             api_operation=named.api_operation or family.api_operation,
         )
         reading = family.read(answer, call)
+        if is_batch:
+            reading.facts["processing"] = "batch"
         for name in ("provider", "api_operation"):
-            if getattr(named, name):
+            if getattr(named, name) and getattr(named, name) not in LIBRARIES:
                 reading.facts.pop(name, None)
         return usage_of(reading, call)
+
+
+def _out_of_batch(answer: Mapping[str, Any]) -> tuple[Mapping[str, Any], bool]:
+    """Return the answer, and whether it came in a line of a batch's results (OpenAI's or Anthropic's)."""
+    if "custom_id" in answer:
+        for path in (("response", "body"), ("result", "message")):
+            if body := mapping_at(answer, *path):
+                return body, True
+    return answer, False
 
 
 def _until_error(stream: Iterable[Any]) -> Iterator[Any]:
@@ -120,24 +136,23 @@ def _answers(response: Any) -> Iterator[dict[str, Any]]:
     if isinstance(response, bytes | bytearray):
         response = response.decode(errors="replace")
     if not isinstance(response, str):
-        found = plain(response)
-        if isinstance(found, list):
-            yield from (each for each in found if isinstance(each, dict))
-        elif isinstance(found, dict):
-            yield found
+        yield from _objects(plain(response))
         return
     found = _json(response)
-    if isinstance(found, dict):
-        yield found
-    elif isinstance(found, list):
-        yield from (each for each in found if isinstance(each, dict))
+    if isinstance(found, dict | list):
+        yield from _objects(found)
     elif response.lstrip().startswith(("data:", "event:", ":", "{")):
         for line in response.splitlines():
-            found = _json(line.removeprefix("data:"))
-            if isinstance(found, dict):
-                yield found
+            yield from _objects(_json(line.removeprefix("data:")))
     else:
         yield {"text": response, "_output_characters": len(response)}
+
+
+def _objects(found: Any) -> Iterator[dict[str, Any]]:
+    """Return the objects that were found, without the names that families keep for themselves."""
+    for each in found if isinstance(found, list) else [found]:
+        if isinstance(each, dict):
+            yield {key: value for key, value in each.items() if not key.startswith("_")}
 
 
 def _json(text: str) -> Any:

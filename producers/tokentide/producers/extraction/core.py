@@ -6,14 +6,17 @@ from datetime import UTC, datetime
 from decimal import ROUND_CEILING, ROUND_HALF_EVEN, Decimal
 from typing import Any
 
+from pydantic_core import from_json, to_json
+
 from tokentide.producers.extraction.estimate import estimated_input_tokens, tokens_of_characters
-from tokentide.producers.extraction.reading import Call, Reading, money, text_at
+from tokentide.producers.extraction.reading import Call, Reading, money, number, text_at
 from tokentide.producers.usage import Usage, UsageStatus
 from tokentide.schemas.provider import canonical_provider
 
 __all__ = ["usage_of"]
 
 _MAX_COUNT = 10**9
+_MAX_REQUESTS = 10**6
 _MAX_RAW_BYTES = 4096
 _MAX_LABEL = 256
 _PICO = Decimal(1).scaleb(-12)
@@ -79,7 +82,8 @@ def usage_of(reading: Reading, call: Call) -> Usage:
     status: UsageStatus = "exact" if credible else "inconsistent"
     if estimated:
         status = "estimated"
-    requested = _label(call.model) or _label(text_at(call.request, "model"))
+    asked = text_at(call.request, "model") or text_at(call.request, "modelId")
+    requested = _label(call.model) or _label(asked)
     model = _label(reading.facts.get("model")) or requested
     if model is None:
         raise ValueError("neither the answer nor the request names the model; pass model=")
@@ -94,6 +98,7 @@ def usage_of(reading: Reading, call: Call) -> Usage:
         request_model=requested,
         provider_created=_created(reading.facts.get("provider_created")),
         processing=processing,
+        requests=_requests(reading.facts.get("requests")),
         audio_seconds=_amount(reading.counts.get("audio_seconds")) or Decimal(0),
         provider_cost_usd=_amount(reading.facts.get("provider_cost_usd")),
         usage_status=status,
@@ -107,7 +112,7 @@ def _counts(reading: Reading) -> tuple[dict[str, int], bool]:
     counts, credible = dict.fromkeys(_COUNTS, 0), True
     for name, said in reading.counts.items():
         if name in counts:
-            whole = int(Decimal(said).to_integral_value(ROUND_CEILING))
+            whole = said if isinstance(said, int) else int(said.to_integral_value(ROUND_CEILING))
             counts[name] = whole if 0 <= whole <= _MAX_COUNT else 0
             credible &= counts[name] == said
         elif name == "audio_seconds":
@@ -120,8 +125,8 @@ def _counts(reading: Reading) -> tuple[dict[str, int], bool]:
 def _estimate(reading: Reading, call: Call, api_operation: str, counts: dict[str, int]) -> bool:
     """Fill in the counts of tokens that were not reported; return whether anything was not."""
     if any(unit in reading.counts for unit in _UNITS):
-        return False
-    estimated = reading.raw is None
+        return reading.is_estimate
+    estimated = reading.raw is None or reading.is_estimate
     if "input_tokens" not in reading.counts and api_operation in _TOKENS_FOR_INPUT:
         counts["input_tokens"] = min(estimated_input_tokens(call.request), _MAX_COUNT)
         estimated = True
@@ -147,12 +152,19 @@ def _label(value: Any) -> str | None:
     """Return the text as a field of the event holds it, None when nothing is left."""
     if not isinstance(value, str):
         return None
+    if len(value) <= _MAX_LABEL and value.isascii() and value.isprintable():
+        return value or None
     text = "".join(character for character in value[: 2 * _MAX_LABEL] if character > "\x1f")
     return text.encode(errors="replace").decode()[:_MAX_LABEL] or None
 
 
 def _created(value: Any) -> datetime | None:
     return value if isinstance(value, datetime) and _EARLIEST <= value < _LATEST else None
+
+
+def _requests(value: Any) -> int:
+    """Return how many calls the answer is paid as, one unless it says otherwise."""
+    return min(max(int(number(value) or 1), 1), _MAX_REQUESTS)
 
 
 def _amount(value: Any) -> Decimal | None:
@@ -164,10 +176,21 @@ def _amount(value: Any) -> Decimal | None:
 
 def _bounded(raw: Mapping[str, Any]) -> dict[str, Any]:
     """Return the object as JSON of at most 4 KiB: entries that do not fit are left out, the largest first."""
+    try:
+        whole = to_json(raw, inf_nan_mode="null")
+        if len(whole) <= _MAX_RAW_BYTES:
+            kept: dict[str, Any] = from_json(whole)
+            return kept
+    except ValueError:  # half of a surrogate pair, a number of thousands of digits
+        pass
+    return _bounded_by_entry(raw)
+
+
+def _bounded_by_entry(raw: Mapping[str, Any]) -> dict[str, Any]:
     sized = []
     for place, (key, value) in enumerate(raw.items()):
         try:
-            text = json.dumps({str(key): value}, default=str, ensure_ascii=False, separators=(",", ":"))
+            text = json.dumps({key: value}, default=str, ensure_ascii=False, separators=(",", ":"))
         except ValueError:  # a number of thousands of digits
             continue
         entry = text.encode(errors="replace")

@@ -68,7 +68,7 @@ def fold(answer: dict[str, Any], chunk: Mapping[str, Any]) -> None:
 def _choices(answer: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
     choices = answer.get("choices")
     if isinstance(choices, list):
-        yield from (choice for choice in choices if isinstance(choice, Mapping))
+        yield from (choice for choice in choices if isinstance(choice, dict))
 
 
 def _fold_choice(answer: dict[str, Any], choice: Mapping[str, Any]) -> None:
@@ -81,7 +81,7 @@ def _fold_choice(answer: dict[str, Any], choice: Mapping[str, Any]) -> None:
         answer["_finish_reason"] = reason
     tool_calls = message.get("tool_calls")
     for place, each in enumerate(tool_calls if isinstance(tool_calls, list) else ()):
-        if isinstance(each, Mapping):
+        if isinstance(each, dict):
             answer["_output_characters"] += _length(each.get("function"))
             name = (number(choice.get("index")), number(each.get("index")), each.get("id") or place)
             if text_at(each, "id") or text_at(each, "function", "name"):
@@ -106,9 +106,11 @@ def _said(message: Mapping[str, Any]) -> int:
 
 
 def _length(value: Any) -> int:
+    if value is None:
+        return 0
     if isinstance(value, str):
         return len(value)
-    if isinstance(value, Mapping):
+    if isinstance(value, dict):
         return sum(_length(value.get(key)) for key in ("name", "arguments", "text", "thinking"))
     if isinstance(value, list):
         return sum(_length(each) for each in value)

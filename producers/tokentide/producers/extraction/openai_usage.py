@@ -8,43 +8,45 @@ from tokentide.producers.extraction.reading import at, mapping_at, money, number
 
 __all__ = ["Tokens", "cost_usd", "provider_of", "tier_of", "tokens_of"]
 
-_INPUT_DETAILS = ("prompt_tokens_details", "input_tokens_details", "input_token_details")
-_OUTPUT_DETAILS = ("completion_tokens_details", "output_tokens_details", "output_token_details")
 _USD_PER_TICK = Decimal(1).scaleb(-10)
 
-# Where each count may stand; the first that is there counts. All parts are inside their whole.
-_PATHS: dict[str, tuple[tuple[str, ...], ...]] = {
-    "input_tokens": (("prompt_tokens",), ("input_tokens",)),
-    "output_tokens": (("completion_tokens",), ("output_tokens",)),
-    "cache_read_tokens": (
-        *((details, "cached_tokens") for details in _INPUT_DETAILS),
-        ("prompt_cache_hit_tokens",),  # DeepSeek
-        ("cached_tokens",),  # Moonshot, Together
-        ("cached_prompt_text_tokens",),  # xAI's own SDK
-        ("cache_read_input_tokens",),  # LiteLLM's proxy, Databricks
-        ("input_tokens_details", "cache_read_input_tokens"),  # Perplexity's agents
-    ),
-    "cache_write_tokens": (
-        *((details, "cache_write_tokens") for details in _INPUT_DETAILS),
-        ("prompt_tokens_details", "cache_creation_tokens"),  # LiteLLM's proxy
-        ("cache_creation_input_tokens",),
-    ),
-    "reasoning_tokens": (
-        *((details, "reasoning_tokens") for details in _OUTPUT_DETAILS),
-        ("reasoning_tokens",),
-    ),
-    "input_audio_tokens": tuple((details, "audio_tokens") for details in _INPUT_DETAILS),
-    "output_audio_tokens": tuple((details, "audio_tokens") for details in _OUTPUT_DETAILS),
-    "input_image_tokens": tuple((details, "image_tokens") for details in _INPUT_DETAILS),
-    "output_image_tokens": tuple((details, "image_tokens") for details in _OUTPUT_DETAILS),
-    "cache_audio_read_tokens": tuple(
-        (details, "cached_tokens_details", "audio_tokens") for details in _INPUT_DETAILS
-    ),
-    "audio_seconds": (("prompt_audio_seconds",),),  # Mistral's Voxtral
-    "web_searches": (
-        ("server_tool_use", "web_search_requests"),  # OpenRouter, LiteLLM's proxy
-        ("num_search_queries",),  # Perplexity
-    ),
+# By key of the usage object; all parts are inside their whole.
+_COUNTS = {
+    "prompt_tokens": "input_tokens",
+    "input_tokens": "input_tokens",
+    "completion_tokens": "output_tokens",
+    "output_tokens": "output_tokens",
+    "prompt_cache_hit_tokens": "cache_read_tokens",  # DeepSeek
+    "cached_tokens": "cache_read_tokens",  # Moonshot, Together
+    "cached_prompt_text_tokens": "cache_read_tokens",  # xAI's own SDK
+    "cache_read_input_tokens": "cache_read_tokens",  # LiteLLM's proxy, Databricks
+    "cache_creation_input_tokens": "cache_write_tokens",
+    "reasoning_tokens": "reasoning_tokens",
+    "prompt_audio_seconds": "audio_seconds",  # Mistral's Voxtral
+    "num_search_queries": "web_searches",  # Perplexity
+}
+_INPUT_DETAILS = {
+    "cached_tokens": "cache_read_tokens",
+    "cache_read_input_tokens": "cache_read_tokens",  # Perplexity's agents
+    "cache_write_tokens": "cache_write_tokens",
+    "cache_creation_tokens": "cache_write_tokens",  # LiteLLM's proxy
+    "audio_tokens": "input_audio_tokens",
+    "image_tokens": "input_image_tokens",
+}
+_OUTPUT_DETAILS = {
+    "reasoning_tokens": "reasoning_tokens",
+    "audio_tokens": "output_audio_tokens",
+    "image_tokens": "output_image_tokens",
+}
+# Chat, responses and embeddings, and audio (singular) name their details differently.
+_DETAILS = {
+    "prompt_tokens_details": _INPUT_DETAILS,
+    "input_tokens_details": _INPUT_DETAILS,
+    "input_token_details": _INPUT_DETAILS,
+    "completion_tokens_details": _OUTPUT_DETAILS,
+    "output_tokens_details": _OUTPUT_DETAILS,
+    "output_token_details": _OUTPUT_DETAILS,
+    "server_tool_use": {"web_search_requests": "web_searches"},  # OpenRouter, LiteLLM's proxy
 }
 
 
@@ -58,12 +60,18 @@ class Tokens(NamedTuple):
 def tokens_of(usage: Mapping[str, Any], provider: str | None, api_operation: str | None) -> Tokens:
     """Return what the usage object says; no counts when it says nothing."""
     counts: dict[str, int | Decimal] = {}
-    for name, paths in _PATHS.items():
-        found = next((count for path in paths if (count := number(at(usage, *path))) is not None), None)
-        if found is not None:
-            counts[name] = found
+    for key, names in _DETAILS.items():
+        details = usage.get(key)
+        if details and isinstance(details, dict):
+            _collect(counts, details, names)
+            heard = number(at(details, "cached_tokens_details", "audio_tokens"))
+            if heard is not None:
+                counts["cache_audio_read_tokens"] = heard
+    _collect(counts, usage, _COUNTS)
     total = number(usage.get("total_tokens"))
     _fill_gaps(counts, usage, total)
+    if "audio_seconds" in counts:
+        total = None  # It holds tokens of sound too, which is paid by the second.
     reasoning = counts.get("reasoning_tokens")
     if not reasoning or "output_tokens" not in counts:
         return Tokens(counts, total)
@@ -75,6 +83,14 @@ def tokens_of(usage: Mapping[str, Any], provider: str | None, api_operation: str
     if beside:
         counts["output_tokens"] += reasoning
     return Tokens(counts, total)
+
+
+def _collect(counts: dict[str, int | Decimal], said: Mapping[str, Any], names: Mapping[str, str]) -> None:
+    """Add the numbers that are named; one that is there already stays."""
+    for key, value in said.items():
+        name = names.get(key)
+        if name is not None and name not in counts and (count := number(value)) is not None:
+            counts[name] = count
 
 
 def _fill_gaps(
@@ -111,10 +127,11 @@ def cost_usd(usage: Mapping[str, Any]) -> Decimal | None:
     ticks = money(usage.get("cost_in_usd_ticks"))
     if ticks is not None:
         return ticks * _USD_PER_TICK if abs(ticks) < Decimal(10) ** 24 else None
-    for path in (("cost",), ("cost", "total_cost"), ("estimated_cost",)):
-        cost = money(at(usage, *path))
-        if cost is not None:
-            return cost
+    cost = usage.get("cost")
+    for said in (cost.get("total_cost") if isinstance(cost, dict) else cost, usage.get("estimated_cost")):
+        exact = money(said)
+        if exact is not None:
+            return exact
     return None
 
 

@@ -21,6 +21,7 @@ __all__ = [
 
 _FAR = 10**18
 """No count is larger: what is, is cut to this, and so refused by the core."""
+_NUMERIC = (int, float, Decimal, str)
 
 
 class Call(NamedTuple):
@@ -39,7 +40,8 @@ class Reading:
     `counts` go by the names of UsageEvent and are inclusive; a count that is not there was not reported, and is
     estimated where the call is paid by tokens. `facts` are the other fields of UsageEvent, and `api_operation`
     and `provider` when the answer itself tells. `raw` is the provider's usage object, None without one.
-    `total` is its own sum of input and output, when it has one with this meaning.
+    `total` is its own sum of input and output, when it has one with this meaning. `is_estimate` says that the
+    counts are the family's own guess.
     """
 
     counts: dict[str, int | Decimal] = field(default_factory=dict)
@@ -47,6 +49,7 @@ class Reading:
     raw: Mapping[str, Any] | None = None
     total: int | Decimal | None = None
     output_characters: int = 0
+    is_estimate: bool = False
 
 
 class Family(NamedTuple):
@@ -61,7 +64,7 @@ class Family(NamedTuple):
 def at(value: Any, *path: str) -> Any:
     """Return what lies at the path of keys, or None."""
     for key in path:
-        if not isinstance(value, Mapping):
+        if not isinstance(value, dict) and not isinstance(value, Mapping):
             return None
         value = value.get(key)
     return value
@@ -70,6 +73,8 @@ def at(value: Any, *path: str) -> Any:
 def mapping_at(value: Any, *path: str) -> Mapping[str, Any]:
     """Return the mapping at the path, an empty one when there is none."""
     found = at(value, *path)
+    if type(found) is dict:
+        return found
     return found if isinstance(found, Mapping) else {}
 
 
@@ -104,7 +109,7 @@ def numbers(value: Mapping[str, Any], names: Mapping[str, tuple[str, ...]]) -> d
 
 def money(value: Any) -> Decimal | None:
     """Return exactly the number that stands in the JSON: a float becomes the shortest text that means it."""
-    if isinstance(value, bool) or not isinstance(value, int | float | Decimal | str):
+    if value is None or isinstance(value, bool) or not isinstance(value, _NUMERIC):
         return None
     if isinstance(value, str) and len(value) > 64:
         return None

@@ -10,18 +10,24 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from tokentide.producers.attribution import ATTRIBUTABLE
+from tokentide.producers.instrumentation.default_guard import default_guard
 from tokentide.producers.instrumentation.observe import MARK, Observe, Undo
 from tokentide.producers.observation import Guards, Tracker, complain
 from tokentide.schemas import UsageEvent
 
-__all__ = ["INTEGRATIONS", "instrument", "uninstrument"]
+__all__ = ["INTEGRATIONS", "checked_defaults", "instrument", "uninstrument"]
 
 Client = TypeVar("Client")
 
 INTEGRATIONS = {
     "anthropic": "openai_like",
+    "botocore": "bedrock",
     "cerebras": "openai_like",
+    "cohere": "cohere",
+    "google.genai": "google_genai",
     "groq": "openai_like",
+    "mistralai": "mistral",
+    "ollama": "ollama",
     "openai": "openai_like",
     "together": "openai_like",
 }
@@ -41,21 +47,22 @@ _unmetered: set[str] = set()
 
 
 def instrument(
-    client: Client, producer: Tracker | None = None, *, guard: Guards | None = None, **defaults: Any
+    client: Client, producer: Tracker | None = None, *, guard: Guards | bool | None = None, **defaults: Any
 ) -> Client:
     """Meter every call of the client, and return the same client: one event for each, whatever way it ends.
 
     Without a producer the events go to the default one of the process. `guard.require(...)` is asked before each
-    call, and what it raises reaches the caller. `defaults` are fields of UsageEvent for the calls of this client
-    (`service`, `operation`, `tags`, `provider` for a server that the address does not tell, ...); `attribution()`
-    wins over them. Twice is once. Never raises: a client that cannot be wrapped is returned unmetered, with a
-    WARNING in the log, once for each class.
+    call, and what it raises reaches the caller; True stands for one guard of the process, made from the environment.
+    `defaults` are fields of UsageEvent for the calls of this client (`service`, `operation`, `tags`, `provider` for a
+    server that its address does not tell, ...); `attribution()` wins over them. Twice is once. Never raises: a client
+    that cannot be wrapped is returned unmetered, with a WARNING in the log, once for each class.
     """
     try:
         if MARK in vars(client):
             return client
-        known = _checked(defaults)
-        observe = Observe(producer, guard, known, known.pop("provider", None))
+        known = checked_defaults(defaults)
+        provider = known.pop("provider", None)
+        observe = Observe(producer, _guard(guard), known, provider)
         undo = _integration(client)(client, observe)
         setattr(client, MARK, undo)
     except Exception as error:  # the service goes on, unmetered, and says so
@@ -83,7 +90,16 @@ def _integration(client: object) -> Any:
     raise TypeError("no integration knows it")
 
 
-def _checked(defaults: Mapping[str, Any]) -> dict[str, Any]:
+def _guard(guard: Guards | bool | None) -> Guards | None:
+    if guard is True:
+        try:
+            return default_guard()
+        except Exception as error:  # the calls are metered all the same
+            complain("guard", f"calls are NOT guarded: {error}")
+    return None if isinstance(guard, bool) else guard
+
+
+def checked_defaults(defaults: Mapping[str, Any]) -> dict[str, Any]:
     """Return the defaults that an event may carry: a wrong one must not make every event invalid."""
     known: dict[str, Any] = {}
     for name, value in defaults.items():

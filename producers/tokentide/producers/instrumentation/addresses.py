@@ -1,5 +1,6 @@
 """Who answers a client, told by its class and its address."""
 
+from functools import lru_cache
 from urllib.parse import urlsplit
 
 __all__ = ["provider_of"]
@@ -42,6 +43,7 @@ _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 _LOCAL_PORTS = {11434: "ollama", 1234: "lmstudio"}
 
 
+@lru_cache(maxsize=256)
 def provider_of(kind: type, base_url: str) -> str:
     """Return the provider that a client of this class, with this address, calls.
 

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from types import MappingProxyType
 
 __all__ = ["OPERATIONS", "api_operation_of"]
@@ -33,6 +34,7 @@ Free ones (moderations, token counts), batches and jobs (their answer tells no u
 _BEFORE = re.compile(r"^/?(?:openai/)?(?:v\d+/)?(?:openai/)?")
 
 
+@lru_cache(maxsize=512)
 def api_operation_of(path: str) -> str | None:
     """Return what kind of call a POST to the path is; None when it is no call of a model."""
     return OPERATIONS.get("/" + _BEFORE.sub("", path.partition("?")[0].rstrip("/"), count=1))

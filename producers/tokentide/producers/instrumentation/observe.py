@@ -7,7 +7,7 @@ from tokentide.producers.default import default_producer
 from tokentide.producers.extraction.estimate import estimated_input_tokens
 from tokentide.producers.observation import Guards, Observation, Tracker
 
-__all__ = ["MARK", "Observe", "Undo", "estimated_tokens"]
+__all__ = ["MARK", "DefaultTracker", "Observe", "Undo", "estimated_tokens"]
 
 Undo = Callable[[], None]
 """Gives a client back as it was before it was wrapped."""
@@ -18,7 +18,7 @@ MARK = "_tokentide_undo"
 _MOST_OUTPUT = ("max_completion_tokens", "max_output_tokens", "max_tokens", "max_tokens_to_sample")
 
 
-class _DefaultTracker:
+class DefaultTracker:
     """The default producer of the process, made by the first event."""
 
     def track(self, **fields: Any) -> None:
@@ -35,7 +35,7 @@ class Observe:
         defaults: Mapping[str, Any],
         provider: str | None,
     ) -> None:
-        self._tracker = producer if producer is not None else _DefaultTracker()
+        self._tracker = producer if producer is not None else DefaultTracker()
         self._guard = guard
         self._defaults = defaults
         self._provider = provider

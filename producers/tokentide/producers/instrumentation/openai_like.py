@@ -58,14 +58,22 @@ def _metered_copy(copy: Callable[..., Any], observe: Observe) -> Callable[..., A
 class _Call:
     """One call: what is sent, what is observed, how the service wants the answer."""
 
-    def __init__(self, observation: Observation, options: Any, api_operation: str, stream: bool) -> None:
+    def __init__(
+        self,
+        observation: Observation,
+        options: Any,
+        api_operation: str,
+        request: Mapping[str, Any],
+        stream: bool,
+    ) -> None:
         self.observation = observation
         self.options = options
-        self.api_operation = api_operation
+        self._api_operation = api_operation
+        self._request = request
         self.stream = stream
         self.raw = _header(options, _RAW_HEADER)
         self.hides = False
-        self._answered = False
+        self._unparsed: Any = None
         parser = getattr(options, "post_parser", None)
         if not stream and callable(parser):
             # It raises when the answer is not what the service wants (cut at its limit, no JSON): that costs, too.
@@ -73,7 +81,8 @@ class _Call:
 
     def _before(self, parser: Callable[[Any], Any]) -> Callable[[Any], Any]:
         def parse(answer: Any) -> Any:
-            self._answer(answer)
+            self._unparsed = answer
+            self._answer(answer, None)
             return parser(answer)
 
         return parse
@@ -90,45 +99,37 @@ class _Call:
             else:
                 if self.raw:
                     self._answer_of(result.http_response)
-                elif not self._answered:
-                    self._answer(result)
+                else:
+                    self._answer(result if self._unparsed is None else self._unparsed, _request_id(result))
                 self.observation.end()
         except Exception as error:
             complain("answer", error)
+            self.observation.opened()  # so what it used is estimated, and not taken for nothing
             self.observation.end()
         return result
 
-    def _answer(self, answer: Any) -> None:
-        self._answered = True
-        request_id = getattr(answer, "_request_id", None)
-        if isinstance(answer, str) or self.api_operation == "speech":
+    def _answer(self, answer: Any, request_id: str | None) -> None:
+        if isinstance(answer, str) or self._api_operation == "speech":
             answer = self._without_usage(answer)
-        elif self.api_operation == "embeddings" and hasattr(answer, "usage"):
+        elif self._api_operation == "embeddings" and hasattr(answer, "usage"):
             # Without the vectors: they are large, and tell nothing.
             answer = {"object": "list", "model": getattr(answer, "model", None), "usage": answer.usage}
-        self.observation.answer(answer, request_id=request_id if isinstance(request_id, str) else None)
+        self.observation.answer(answer, request_id=request_id)
 
     def _answer_of(self, response: Any) -> None:
-        is_json = "json" in response.headers.get("content-type", "")
-        self.observation.answer(
-            response.content if is_json else self._without_usage(None),
-            request_id=response.headers.get("x-request-id"),
-        )
+        kind, answer = response.headers.get("content-type", ""), response.content
+        if "json" not in kind:
+            answer = self._without_usage(response.text if kind.startswith("text/") else None)
+        self.observation.answer(answer, request_id=response.headers.get("x-request-id"))
 
     def _without_usage(self, text: Any) -> dict[str, Any]:
         """Return an answer that tells no usage, as an object: a sound, or the bare text of a transcription."""
         return {"text": text} if isinstance(text, str) else {}
 
     def _observe_stream(self, stream: Any) -> None:
-        choices = (
-            (self.options.json_data or {}).get("n") if isinstance(self.options.json_data, Mapping) else 1
-        )
-        observe_stream(
-            stream,
-            self.observation,
-            choices=choices if isinstance(choices, int) else 1,
-            hides=self.hides,
-        )
+        n = self._request.get("n")
+        choices = n if isinstance(n, int) else 1
+        observe_stream(stream, self.observation, choices=choices, hides=self.hides)
 
     def _observe_when_parsed(self, raw: Any) -> None:
         """Have the stream observed that `raw.parse()` makes; dropped unparsed, it is a stream not read."""
@@ -174,6 +175,7 @@ class _Calls:
         self._request = client.request
         self._observe = observe
         self._client = client
+        self._kind: Any = type(client)
         self._include_usage = IncludeUsage(client)
         self.is_async = inspect.iscoroutinefunction(client.request)
 
@@ -222,22 +224,27 @@ class _Calls:
             api_operation = api_operation_of(options.url)
             if api_operation is None:
                 return None
-            provider = provider_of(type(self._client), str(self._client.base_url))
+            provider = provider_of(self._kind, str(self._client.base_url))
             request = _body(options)
-            stream = bool(kwargs.get("stream")) or request.get("stream") is True
+            stream = bool(kwargs.get("stream"))
         except Exception as error:
             complain("request", error)
             return None
         observation = self._observe(provider, api_operation, request, stream=stream)
+        call = _Call(observation, options, api_operation, request, stream)
         try:
-            call = _Call(observation, options, api_operation, bool(kwargs.get("stream")))
             # Whoever reads the bytes himself (with_streaming_response) would see the chunk: nothing is added there.
             if call.stream and call.raw != "stream":
                 call.hides = self._include_usage.add(options, provider)
         except Exception as error:
             complain("request", error)
-            call = _Call(observation, options, api_operation, bool(kwargs.get("stream")))
         return call
+
+
+def _request_id(result: Any) -> str | None:
+    """Return what the x-request-id header said; openai and anthropic keep it with the answer, behind its parser."""
+    request_id = getattr(result, "_request_id", None)
+    return request_id if isinstance(request_id, str) else None
 
 
 def _body(options: Any) -> dict[str, Any]:

@@ -188,13 +188,17 @@ atexit.register(_end_all)
 def observe_stream(stream: Any, observation: Observation, *, choices: int = 1, hides: bool = False) -> Any:
     """Have the chunks of an SDK's stream observed, as its user reads them; return the same stream.
 
-    Raises AttributeError or TypeError when it is no stream of the OpenAI generator: it is unchanged then.
+    Raises AttributeError when it is no stream of the OpenAI generator: it is unchanged then.
     """
     inner, response = stream._iterator, stream.response
-    is_async = hasattr(inner, "__anext__")
-    tee = (AsyncTee if is_async else SyncTee)(inner, observation, choices, hides)
-    watch_close(response, tee)
+    tee = (AsyncTee if hasattr(inner, "__anext__") else SyncTee)(inner, observation, choices, hides)
     stream._iterator = tee
+    try:
+        watch_close(response, tee)
+    except (
+        TypeError
+    ) as error:  # a response of another make: a stream that is left ends with its last reference
+        complain("stream", error)
     return stream
 
 

@@ -1,0 +1,140 @@
+"""The forms in which answers come, and what the seeds got wrong about them, in money."""
+
+import json
+from collections.abc import Iterator
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from genai_prices import Usage as PricedUsage
+from genai_prices import calc_price
+from support.golden import Payload, payloads
+
+from tokentide.producers.extraction import ChunkReader, extract
+from tokentide.producers.usage import Usage
+
+EVENTS: list[dict[str, Any]] = [
+    {
+        "type": "message_start",
+        "message": {"id": "msg_01", "model": "claude-haiku-4-5", "usage": {"input_tokens": 25}},
+    },
+    {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "Hi"}},
+    {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 15}},
+]
+MILLION = 10**6
+
+
+def payload_of(name: str) -> Payload:
+    """The payload of the corpus that has this name."""
+    (found,) = (each for each in payloads("anthropic", "google") if each.name == name)
+    return found
+
+
+def usd(usage: Usage, **usd_per_million: str) -> Decimal:
+    """What the buckets cost at these prices."""
+    return sum(
+        (
+            count * Decimal(usd_per_million[name]) / MILLION
+            for name, count in usage.buckets().items()
+            if count
+        ),
+        start=Decimal(0),
+    )
+
+
+def test_events_of_bedrock_come_as_bytes() -> None:
+    reader = ChunkReader("aws", request={"modelId": "anthropic.claude-haiku-4-5-20251001-v1:0"})
+
+    for event in EVENTS:
+        reader.add({"chunk": {"bytes": json.dumps(event).encode()}})
+
+    usage = reader.usage()
+    assert (usage.input_tokens, usage.output_tokens, usage.usage_status) == (25, 15, "exact")
+    assert usage.model == "anthropic.claude-haiku-4-5-20251001-v1:0"
+
+
+@pytest.mark.parametrize("encode", [str, str.encode])
+def test_a_whole_event_stream_as_text_is_read(encode: Any) -> None:
+    text = "".join(f"event: {event['type']}\ndata: {json.dumps(event)}\n\n" for event in EVENTS)
+
+    usage = extract(encode(text), "anthropic")
+
+    assert (usage.input_tokens, usage.output_tokens, usage.finish_reason) == (25, 15, "end_turn")
+
+
+def test_an_answer_as_json_is_read() -> None:
+    payload = payload_of("read and both writes")
+
+    assert extract(json.dumps(payload.response)) == extract(payload.response)
+
+
+def test_a_stream_that_breaks_is_read_as_far_as_it_came() -> None:
+    def broken() -> Iterator[Any]:
+        yield EVENTS[0]
+        yield EVENTS[1]
+        raise ConnectionError("reset by peer")
+
+    usage = extract(broken(), "anthropic")
+
+    assert (usage.input_tokens, usage.output_tokens, usage.usage_status) == (25, 1, "estimated")
+
+
+def test_a_body_of_bedrock_that_nobody_read_stays_readable() -> None:
+    class Body:
+        def read(self) -> bytes:
+            raise AssertionError("the body is the caller's")
+
+    answer = {
+        "ResponseMetadata": {"HTTPHeaders": {"x-amzn-bedrock-input-token-count": "3"}},
+        "body": Body(),
+    }
+
+    usage = extract(answer, "aws", model="anthropic.claude-haiku-4-5-20251001-v1:0")
+
+    assert usage.input_tokens == 3
+    assert usage.estimated
+
+
+def test_a_cached_token_of_gemini_is_paid_once() -> None:
+    usage = payload_of("cached content is inside the prompt").extracted()
+
+    price = calc_price(
+        PricedUsage(input_tokens=10000, cache_read_tokens=9000, output_tokens=50),
+        "gemini-2.5-flash",
+        provider_id="google",
+    )
+    # 1,000 plain, 9,000 cached and 50 output tokens; seed 004 pays the 9,000 at both prices, 5x as much.
+    assert (
+        usd(usage, input="0.3", cache_read="0.03", output="2.5") == price.total_price == Decimal("0.000695")
+    )
+
+
+def test_a_cache_write_of_claude_is_not_free() -> None:
+    usage = payload_of("cache write of five minutes is not free").extracted()
+
+    paid = usd(usage, input="3", cache_write="3.75", output="15")
+    free = usd(usage, input="3", cache_write="0", output="15")
+    # 21 x 3 + 188,086 x 3.75 + 393 x 15 = 711,280.5 USD of a million calls; without writes it is 5,958.
+    assert (paid, free) == (Decimal("0.7112805"), Decimal("0.005958"))
+
+
+def test_input_of_claude_is_more_than_its_input_tokens() -> None:
+    usage = payload_of("cache read is beside input").extracted()
+
+    assert usage.input_tokens == 100050
+    assert usage.raw_usage["input_tokens"] == 50
+
+
+@pytest.mark.slow
+def test_objects_of_litellm_say_who_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LITELLM_LOCAL_MODEL_COST_MAP", "True")
+    import litellm  # takes three seconds
+
+    answer = litellm.completion(
+        model="xai/grok-4-fast-reasoning",
+        messages=[{"role": "user", "content": "Hello"}],
+        mock_response="Hi there",
+    )
+
+    usage = extract(answer)
+    assert (usage.provider, usage.model, usage.usage_status) == ("x-ai", "grok-4-fast-reasoning", "exact")
