@@ -15,7 +15,7 @@ from tokentide.producers.default import set_default_producer
 from tokentide.producers.extraction import extract
 from tokentide.producers.guard import Guard
 from tokentide.producers.guard_settings import GuardSettings
-from tokentide.producers.meter import meter, record
+from tokentide.producers.metering import meter, record
 from tokentide.producers.producer import UsageProducer
 from tokentide.schemas import KafkaSettings, UsageEvent
 
