@@ -1,6 +1,8 @@
 """instrument() itself: what it accepts, refuses, adds and gives back."""
 
 import logging
+import subprocess
+import sys
 from collections.abc import Iterator
 from importlib import import_module
 from typing import Any
