@@ -19,6 +19,7 @@ from support.variables import ROOT, variables_in_code
 
 from tokentide.console.settings import ConsoleSettings
 from tokentide.producers import ProducerSettings
+from tokentide.producers.guard_settings import GuardSettings
 from tokentide.schemas import KafkaSettings, TopicNames, UsageEvent
 from tokentide.schemas.failures import CLICKHOUSE, KAFKA
 from tokentide.schemas.gauge import MetricsSettings
@@ -91,6 +92,7 @@ def defaults() -> dict[str, object]:
         ("TOKENTIDE_KAFKA_", KafkaSettings),
         ("TOKENTIDE_TOPIC_", TopicNames),
         ("TOKENTIDE_PRODUCER_", ProducerSettings),
+        ("TOKENTIDE_GUARD_", GuardSettings),
         ("TOKENTIDE_CLICKHOUSE_", ClickHouseSettings),
         ("TOKENTIDE_SINK_BATCH_", BatchSettings),
         ("TOKENTIDE_METRICS_", MetricsSettings),

@@ -59,7 +59,8 @@ def topics() -> dict[str, str]:
     """Variables that name topics and groups which no other test uses."""
     number = next(_NUMBERS)
     names = {
-        f"TOKENTIDE_TOPIC_{name.upper()}": f"t{number}.{name}" for name in TopicNames.__dataclass_fields__
+        f"TOKENTIDE_TOPIC_{name.upper()}": f"t{number}.{name}"
+        for name in (*TopicNames.__dataclass_fields__, "credits")
     }
     return names | {"TOKENTIDE_METER_ID": f"t{number}-meter", "TOKENTIDE_SINK_ID": f"t{number}-sink"}
 

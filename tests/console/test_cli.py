@@ -20,6 +20,7 @@ def test_an_unreachable_broker_is_one_sentence_whatever_the_command(tmp_path: Pa
         "budgets delete b",
         "worker meter",
         "worker sink",
+        "ingest",
         f"up --data {tmp_path} --clickhouse http://127.0.0.1:1",
     ]
 

@@ -55,7 +55,7 @@ def test_a_server_that_is_empty_needs_topics_and_tables(
     count = len([path for path in (files(sinks) / "migrations").iterdir() if path.name.endswith(".sql")])
     assert tables["seen"] == f"{count} of {count} migrations are missing"
     assert tables["advice"] == "run `tokentide migrate`"
-    assert len(problems) == 10
+    assert len(problems) == 11
     assert {(found["seen"], found["advice"]) for found in problems.values()} == {
         ("missing", "run `tokentide topics init`")
     }

@@ -44,7 +44,7 @@ def test_init_creates_every_topic_and_a_second_run_changes_nothing(on_kafka: dic
     assert set(first.out.split()[::2]) == {"created"}
     assert json.loads(second.out) == {"created": [], "altered": [], "unchanged": first.out.split()[1::2]}
     existing = admin(on_kafka).list_topics(timeout=10).topics
-    single = {on_kafka[f"TOKENTIDE_TOPIC_{name}"] for name in ("BUDGETS", "PRICES")}
+    single = {on_kafka[f"TOKENTIDE_TOPIC_{name}"] for name in ("BUDGETS", "PRICES", "CREDITS")}
     assert {name: len(existing[name].partitions) for name in names} == {
         name: 1 if name in single else 2 for name in names
     }

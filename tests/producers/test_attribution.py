@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+import tokentide.producers.attribution as attribution_module
 from tokentide.producers.attribution import (
     ATTRIBUTABLE,
     AttributedThreadPoolExecutor,
@@ -18,6 +19,7 @@ from tokentide.producers.attribution import (
     current_attribution,
     unattributed_calls,
 )
+from tokentide.producers.complaints import Complaints
 from tokentide.schemas import UsageEvent
 
 
@@ -69,7 +71,11 @@ def test_every_attributable_field_is_one_of_an_event(name: str) -> None:
     assert getattr(event, name) == "x"
 
 
-def test_an_event_can_hold_whatever_is_attributed(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_event_can_hold_whatever_is_attributed(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attribution_module, "_complaints", Complaints())
+
     class Unwritable:
         def __str__(self) -> str:
             raise RuntimeError

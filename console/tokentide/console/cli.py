@@ -16,6 +16,7 @@ from tokentide.console.commands import (
     budgets,
     demo,
     doctor,
+    ingest,
     prices,
     rebuild,
     rejected,
@@ -47,6 +48,7 @@ for command in (
     replay.replay,
     audit.audit,
     rebuild.rebuild,
+    ingest.ingest,
 ):
     app.command()(command)
 app.add_typer(topics.group, name="topics")

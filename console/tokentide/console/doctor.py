@@ -121,6 +121,7 @@ def _kafka(settings: ConsoleSettings, broker: Broker) -> Iterator[Finding]:
         single = {
             settings.topics.budgets: "TOKENTIDE_TOPIC_BUDGETS",
             settings.topics.prices: "TOKENTIDE_TOPIC_PRICES",
+            settings.credits_topic: "TOKENTIDE_TOPIC_CREDITS",
         }
         for state in compare_topics(broker, settings.topic_plans()):
             yield _topic(state, single)

@@ -20,6 +20,8 @@ class ConsoleSettings:
     meter_id: str = "tokentide-meter"
     sink_id: str = "tokentide-sink"
     partitions: int = 4
+    # Written by services, read by who needs balances; no part of the pipeline.
+    credits_topic: str = "usage.credits"
 
     @classmethod
     def from_env(
@@ -42,6 +44,7 @@ class ConsoleSettings:
             meter_id=environment.text("TOKENTIDE_METER_ID", cls.meter_id),
             sink_id=environment.text("TOKENTIDE_SINK_ID", cls.sink_id),
             partitions=environment.whole("TOKENTIDE_PARTITIONS", cls.partitions, least=1),
+            credits_topic=environment.text("TOKENTIDE_TOPIC_CREDITS", cls.credits_topic),
         )
         environment.check()
         if partitions is not None and partitions < 1:
@@ -54,8 +57,10 @@ class ConsoleSettings:
         )
 
     def topic_plans(self) -> list[TopicPlan]:
-        """Return every topic that the pipeline needs."""
-        return plan_topics(self.topics, self.meter_id, self.partitions)
+        """Return every topic that the pipeline and the services need."""
+        kept_for_ever = {"cleanup.policy": "delete", "retention.ms": "-1", "retention.bytes": "-1"}
+        credits = TopicPlan(self.credits_topic, 1, kept_for_ever)
+        return [*plan_topics(self.topics, self.meter_id, self.partitions), credits]
 
     def environment(self) -> dict[str, str]:
         """Return the variables from which `from_env` reads equal settings again, in another process."""
@@ -81,6 +86,7 @@ class ConsoleSettings:
             "TOKENTIDE_METER_ID": self.meter_id,
             "TOKENTIDE_SINK_ID": self.sink_id,
             "TOKENTIDE_PARTITIONS": str(self.partitions),
+            "TOKENTIDE_TOPIC_CREDITS": self.credits_topic,
             **{
                 f"TOKENTIDE_TOPIC_{topic.name.upper()}": getattr(self.topics, topic.name)
                 for topic in fields(self.topics)
