@@ -1,6 +1,8 @@
 """instrument() itself: what it accepts, refuses, adds and gives back."""
 
 import logging
+import subprocess
+import sys
 from collections.abc import Iterator
 from importlib import import_module
 from typing import Any
@@ -310,7 +312,7 @@ def test_the_path_tells_the_operation(path: str, operation: str | None) -> None:
 def test_no_sdk_is_imported_before_its_client_is_there() -> None:
     code = (
         "import sys, tokentide.producers.instrumentation as i, tokentide.producers.instrumentation.openai_like;"
-        "print([m for m in ('openai', 'anthropic', 'groq', 'together', 'httpx', 'httpx2', 'genai_prices', 'asyncio')"
+        "print([m for m in ('openai', 'anthropic', 'groq', 'together', 'httpx', 'httpx2', 'genai_prices')"
         " if m in sys.modules])"
     )
 
