@@ -26,7 +26,7 @@ __all__ = ["UsageProducer"]
 _POLL_SECONDS = 0.1
 _DRAIN_BATCH = 20
 # What Kafka says of an event that it will never take; everything else may change.
-_REFUSALS = frozenset({KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.INVALID_MSG, KafkaError.INVALID_RECORD})
+_REFUSALS = frozenset({KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.INVALID_RECORD})
 _STRIPPED: dict[str, Any] = {"metadata": {}, "tags": {}, "error_message": None}
 
 
@@ -118,7 +118,7 @@ class UsageProducer:
         return [] if self._memory is None else self._memory
 
     def flush(self, timeout: float) -> int:
-        """Wait until every event of this process is delivered, at most `timeout` seconds; return how many are not yet.
+        """Wait until every own event is delivered, at most `timeout` seconds; return how many are not yet.
 
         Blocks: in asyncio use `await asyncio.to_thread(producer.flush, timeout)`.
         """
@@ -133,6 +133,21 @@ class UsageProducer:
             # Without a client, or when another thread serves the last reports, flushing returns at once.
             if client is None or not client.flush(min(left, _POLL_SECONDS)):
                 time.sleep(min(left, 0.001))
+
+    def recover(self, timeout: float) -> bool:
+        """Wait until what dead processes left on disk for this topic is delivered; at most `timeout` seconds.
+
+        Returns whether nothing of it is left. It happens in the background anyway; this is for programs that do
+        nothing else. Blocks.
+        """
+        deadline = time.monotonic() + timeout
+        with self._lock:
+            looks = self._backlog.look_again()
+        while self._backlog.looks == looks and not self._closed:
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(0.01)
+        return True
 
     def close(self, timeout: float | None = None) -> int:
         """Flush for at most `timeout` seconds (default: `exit_timeout_seconds`) and stop; may block so long.
@@ -159,10 +174,10 @@ class UsageProducer:
         lost = after.dropped + after.failed - before.dropped - before.failed
         if lost:
             self._complaints.warn("closed", f"{lost} usage events were lost: not delivered before the close")
-        if after.queued:
+        if after.waiting:
             self._complaints.warn(
                 "left",
-                f"{after.queued} usage events were not delivered before the close; they wait in "
+                f"{after.waiting} usage events were not delivered before the close; they wait in "
                 f"{self._backlog.destination} for the next process, or for `tokentide spool flush`",
             )
         return lost

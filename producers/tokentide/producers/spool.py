@@ -56,7 +56,7 @@ class Spool:
         return self.waiting == 0
 
     def next(self) -> tuple[Place, Record] | None:
-        """Return the record that waits longest for being handed on; None when there is none, or it cannot be read now."""
+        """Return the first record that was not handed on; None when there is none, or it cannot be read now."""
         while self.behind and self._descriptor is not None:
             segment = self._reading
             if segment is None or self._offset >= segment.end:

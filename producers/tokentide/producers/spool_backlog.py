@@ -66,6 +66,8 @@ class Backlog:
         self._is_inside = False
         self._has_complained = False
         self._refused = 0
+        self.looks = 0
+        """How often all spools of dead processes were looked for, and none was left."""
 
     @property
     def queued(self) -> int:
@@ -154,6 +156,7 @@ class Backlog:
             self._is_inside = False
             if self._own is not None and (lost := self._own.take_lost()):
                 self._lost(lost)
+                self._complain_of_damage(lost)
 
     def _hand_one(self, produce: Produce, with_adopted: bool) -> bool:
         if self._retries and self._monotonic() >= self._retry_at:
@@ -205,8 +208,13 @@ class Backlog:
         """Forget what lies in memory only; return how many events that were."""
         return self._fallback.clear()
 
+    def look_again(self) -> int:
+        """Have `tend` look for the spools of dead processes at once; return how often it did before."""
+        self._adopt_at = 0.0
+        return self.looks
+
     def tend(self) -> None:
-        """Do what takes time: delete, make and sync files, find the spools of dead processes. Blocks; no lock is held."""
+        """Do what takes time: delete, make and sync files, find the spools of dead processes. Blocks."""
         now = self._monotonic()
         own = self._own
         if own is None and now >= self._open_at:
@@ -237,11 +245,7 @@ class Backlog:
             with self._lock:
                 lost, asides = adopted.take_lost(), adopted.take_asides()
             if lost or asides:
-                self._complaints.warn(
-                    "damaged",
-                    f"{lost} usage events of an earlier process could not be read; damaged files are kept in "
-                    f"{destination} as *.corrupt",
-                )
+                self._complain_of_damage(lost)
             if not adopted.is_finished:
                 return
             with self._lock:
@@ -256,12 +260,20 @@ class Backlog:
                     self._adopted = found
                 return
         self._adopt_at = self._monotonic() + _AGAIN_SECONDS
+        self.looks += 1
         if any(destination.glob("*.expired")):
             self._complaints.warn(
                 "expired",
                 f"usage events too old to be sent safely are kept in {destination} as *.expired; see "
                 "`tokentide spool list`",
             )
+
+    def _complain_of_damage(self, lost: int) -> None:
+        self._complaints.warn(
+            "damaged",
+            f"{lost} usage events in the spool could not be read; damaged files are kept in {self._destination} as "
+            "*.corrupt",
+        )
 
     def _complain_of_disk(self, reason: str) -> None:
         if not self._has_complained:

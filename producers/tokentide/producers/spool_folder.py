@@ -1,4 +1,4 @@
-"""Where spools lie: a folder for each topic of a broker, in it one for each owner, with a lock that the owner holds."""
+"""Where spools lie: a folder for each topic of a broker, in it one for each owner, who holds its lock."""
 
 import contextlib
 import hashlib
@@ -71,7 +71,7 @@ def default_roots(variables: Mapping[str, str] | None = None) -> list[Path]:
             home / "Library" / "Application Support" if sys.platform == "darwin" else home / ".local/state"
         )
     user = os.getuid() if sys.platform != "win32" else 0
-    return [first / "tokentide" / "spool", Path(tempfile.gettempdir()) / f"tokentide-{user}" / "spool"]
+    return [first / "tokentide" / "spool", Path(tempfile.gettempdir()) / f"tokentide-{user}-spool"]
 
 
 def destination_folder(root: Path, destination: Destination) -> Path:
@@ -83,8 +83,9 @@ def destination_folder(root: Path, destination: Destination) -> Path:
     name = re.sub(r"[^A-Za-z0-9._-]", "_", destination.topic)[:64]
     folder = root / f"{name}-{digest}"
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if sys.platform != "win32" and folder.stat().st_uid != os.getuid():
-        raise PermissionError(f"{folder} belongs to another user")
+    for each in (root, folder):
+        if sys.platform != "win32" and each.stat().st_uid not in (os.getuid(), 0):
+            raise PermissionError(f"{each} belongs to another user")
     if not (folder / _NAME).exists():
         new = folder / f".{uuid.uuid4().hex}"
         new.write_text(json.dumps({"broker": destination.broker, "topic": destination.topic}))
@@ -153,6 +154,8 @@ def _lock(folder: Path) -> int | None:
     try:
         descriptor = os.open(folder / "lock", os.O_RDWR)
     except OSError:
+        with contextlib.suppress(OSError):
+            folder.rmdir()  # whoever deleted it died before the last step
         return None
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -14,6 +14,7 @@ __all__ = ["SpoolFullError", "SpoolWriter"]
 _AGAIN_SECONDS = 10.0
 _MOST_AGE_SECONDS = 3600.0
 _LEAST_SEGMENTS = 2
+_LOOK_SECONDS = 5.0
 
 
 class SpoolFullError(Exception):
@@ -107,7 +108,7 @@ class SpoolWriter(Spool):
     def prepare(self) -> None:
         """Make the spare segment when there is none and it may be. One thread at a time, without the lock."""
         now = self._monotonic()
-        if now >= self._looked_at + 1:
+        if now >= self._looked_at + _LOOK_SECONDS:
             self._looked_at = now
             self._foreign_bytes = bytes_of(self._destination, but=self.folder)
         if self._spare is None and now >= self._again_at and not self._is_full():
