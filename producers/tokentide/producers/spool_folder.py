@@ -21,16 +21,14 @@ if sys.platform != "win32":
 
 __all__ = [
     "Destination",
-    "Left",
     "adopt",
     "bytes_of",
     "default_roots",
     "destination_folder",
     "destinations",
-    "look",
+    "hold",
     "new_owner",
     "owners",
-    "revive",
 ]
 
 _NAME = "destination.json"
@@ -42,21 +40,6 @@ class Destination:
 
     broker: str
     topic: str
-
-
-@dataclass(frozen=True, slots=True)
-class Left:
-    """What lies in the folder of one owner."""
-
-    folder: Path
-    events: int
-    """That Kafka has not, as far as the files say."""
-    size: int
-    """Bytes."""
-    oldest: float | None
-    """Unix seconds at which its first segment was made."""
-    is_owned: bool
-    """A live process holds it."""
 
 
 def default_roots(variables: Mapping[str, str] | None = None) -> list[Path]:
@@ -134,7 +117,7 @@ def adopt(folder: Path, most_age_seconds: float) -> Spool | None:
     Segments older than `most_age_seconds` are kept aside as `*.expired`: whether their last events were stored is
     unknown, and the meter may no longer remember their ids.
     """
-    descriptor = _lock(folder)
+    descriptor = hold(folder)
     if descriptor is None:
         return None
     segments = []
@@ -148,7 +131,8 @@ def adopt(folder: Path, most_age_seconds: float) -> Spool | None:
     return Spool(folder, descriptor, segments)
 
 
-def _lock(folder: Path) -> int | None:
+def hold(folder: Path) -> int | None:
+    """Return a descriptor that holds the lock of a dead owner; None when it lives, or its folder is gone."""
     if sys.platform == "win32":
         return None
     try:
@@ -165,34 +149,6 @@ def _lock(folder: Path) -> int | None:
         pass
     os.close(descriptor)
     return None
-
-
-def look(folder: Path) -> Left:
-    """Return what lies in the folder of an owner, without taking it."""
-    events, size, made = 0, 0, []
-    for path in sorted(folder.glob("*.segment")):
-        with contextlib.suppress(OSError):
-            segment = Segment.found(path)
-            events += segment.waiting
-            size += path.stat().st_size
-            made += [segment.made] if segment.waiting else []
-    descriptor = _lock(folder)
-    if descriptor is not None:
-        os.close(descriptor)
-    return Left(folder, events, size, min(made, default=None), is_owned=descriptor is None)
-
-
-def revive(destination: Path) -> int:
-    """Make spools of dead owners out of the segments that were kept aside for their age; return how many.
-
-    Raises OSError.
-    """
-    aside = sorted(destination.glob("*.expired"))
-    for path in aside:
-        folder, descriptor = new_owner(destination)
-        path.rename(folder / "00000001.segment")
-        os.close(descriptor)
-    return len(aside)
 
 
 def bytes_of(destination: Path, but: Path) -> int:
