@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import pytest
 from confluent_kafka import Message
+from support.door import open_door
 
 from tokentide.producers import Counters, ProducerSettings, UsageProducer
 from tokentide.schemas import KafkaSettings
@@ -154,29 +155,6 @@ def test_events_wait_for_a_broker_that_comes_back(broker: str, topic: str, read:
             assert waiting == 50
             assert producer.flush(20) == 0
     assert ids(read()) == [f"{number:02}" for number in range(50)]
-
-
-def open_door(door: socket.socket, broker: str) -> None:
-    """Forward connections to the broker from now on."""
-
-    def carry(source: socket.socket, target: socket.socket) -> None:
-        with source, target:
-            while data := source.recv(65536):
-                target.sendall(data)
-
-    def accept() -> None:
-        while True:
-            try:
-                inside, _ = door.accept()
-            except OSError:
-                return
-            host, port = broker.split(":")
-            outside = socket.create_connection((host, int(port)))
-            threading.Thread(target=carry, args=(inside.dup(), outside.dup()), daemon=True).start()
-            threading.Thread(target=carry, args=(outside, inside), daemon=True).start()
-
-    door.listen()
-    threading.Thread(target=accept, daemon=True).start()
 
 
 def test_eight_threads_deliver_each_event_exactly_once(broker: str, topic: str, read: Read) -> None:
