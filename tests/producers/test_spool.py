@@ -3,13 +3,11 @@
 import json
 import logging
 import resource
-import signal
 import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from types import FrameType
 
 import pytest
 from confluent_kafka import Message
@@ -200,29 +198,6 @@ def test_a_spool_that_is_synced_delivers_as_well(broker: str, topic: str, read: 
         assert producer.flush(30) == 0
 
     assert ids(read()) == expected(100)
-
-
-def test_a_signal_handler_may_track_in_the_middle_of_track(broker: str, topic: str, read: Read) -> None:
-    producer = UsageProducer(settings(broker, topic))
-    inside = 0
-
-    def handle(number: int, frame: FrameType | None) -> None:
-        nonlocal inside
-        assert producer.track(event_id=f"inside-{inside:05}", provider="openai", model="m")
-        inside += 1
-
-    before = signal.signal(signal.SIGALRM, handle)
-    signal.setitimer(signal.ITIMER_REAL, 0.001, 0.001)
-    try:
-        track(producer, 1500)
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
-
-    assert producer.flush(30) == 0
-    producer.close()
-    assert inside > 10
-    assert sorted(ids(read())) == sorted(expected(1500) + expected(inside, "inside"))
 
 
 def test_a_mistake_of_ours_is_no_exception_in_the_service(

@@ -132,6 +132,7 @@ producer.track(event_id="parent", provider="openai", model="m")
 child = os.fork()
 if child == 0:
     producer.track(event_id="child", provider="openai", model="m")
+    producer.close(0)
     os.write(1, f"{os.getpid()}\\n".encode())
     time.sleep(60)
 time.sleep(60)
@@ -148,16 +149,51 @@ time.sleep(60)
         parent.wait()
         open_door(door, broker)
 
-        # The child lives, and must not hold the lock of its parent's spool.
+        # The child still lives, and must not hold the lock of its parent's spool.
         recovered = recover(address, topic)
         os.kill(child, signal.SIGKILL)
-        parent.stdout.read()
         parent.stdout.close()
-        recover(address, topic)
 
-    assert recovered == 1
+    assert recovered == 2
     assert sorted(ids(read())) == ["child", "parent"]
     assert list(state_home.rglob("*.segment")) == []
+
+
+def test_a_signal_handler_may_track_in_the_middle_of_track(broker: str, topic: str, read: Read) -> None:
+    script = """
+import itertools, signal, sys
+from tokentide.producers import ProducerSettings, UsageProducer
+from tokentide.schemas import KafkaSettings
+producer = UsageProducer(ProducerSettings(kafka=KafkaSettings(broker=sys.argv[1]), topic=sys.argv[2]))
+numbers = itertools.count()
+
+def handle(number, frame):
+    assert producer.track(event_id=f"inside-{next(numbers)}", provider="openai", model="m")
+
+signal.signal(signal.SIGALRM, handle)
+signal.setitimer(signal.ITIMER_REAL, 0.001, 0.001)
+for number in range(1500):
+    assert producer.track(event_id=f"outside-{number}", provider="openai", model="m")
+signal.setitimer(signal.ITIMER_REAL, 0)
+assert producer.flush(30) == 0
+print(next(numbers))
+"""
+
+    # In a process of its own: the mock cluster, which is here, does not bear signals.
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", script, broker, topic],
+        capture_output=True,
+        text=True,
+        timeout=90,
+    )
+
+    assert (done.returncode, done.stderr) == (0, "")
+    inside = int(done.stdout)
+    assert inside > 10
+    wanted = [f"inside-{number}" for number in range(inside)] + [
+        f"outside-{number}" for number in range(1500)
+    ]
+    assert sorted(ids(read())) == sorted(wanted)
 
 
 def test_the_command_lists_and_sends_what_is_left(broker: str, topic: str, read: Read) -> None:
