@@ -143,7 +143,7 @@ def ids(broker: str) -> Counter[str]:
         for message in consumer.consume(1000, 10):
             error = message.error()
             if error is None:
-                found[dict(message.headers() or [])["ce_id"].decode()] += 1
+                found[json.loads(message.value() or b"")["event_id"]] += 1
             elif error.code() == KafkaError._PARTITION_EOF:
                 ended.add(message.partition())
             else:

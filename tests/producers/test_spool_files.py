@@ -248,6 +248,20 @@ def test_a_spare_segment_is_made_in_advance(tmp_path: Path) -> None:
     assert len(taken) == 6
 
 
+def test_an_old_segment_gets_no_new_events(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tokentide.producers.spool_writer._MOST_AGE_SECONDS", -1.0)
+    spool = writer(tmp_path)
+    spool.prepare()
+    write(spool, "a")
+
+    spool.rotate()
+    (place,) = write(spool, "b")
+
+    assert place.segment.path.name == "00000002.segment"
+    assert read(spool) == ["a", "b"]
+    spool.release()
+
+
 def test_old_segments_are_kept_aside_until_somebody_wants_them(tmp_path: Path) -> None:
     spool = writer(tmp_path)
     write(spool, "a")

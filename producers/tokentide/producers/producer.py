@@ -274,9 +274,8 @@ class UsageProducer:
         self._tally.count_delivered()
 
     def _why_full(self) -> str:
-        if self._backlog.destination is None:
-            return "all queues are full, Kafka does not keep up"
-        return f"the spool in {self._backlog.destination} is full, Kafka does not keep up"
+        what = f"the spool in {self._backlog.destination} is" if self._backlog.is_full else "all queues are"
+        return f"{what} full, Kafka does not keep up"
 
     def _produce(self, record: Record, ticket: Ticket) -> bool:
         """Hand the record to librdkafka; return False when it must wait. The lock is held."""

@@ -12,6 +12,7 @@ import os
 import struct
 import time
 import zlib
+from functools import lru_cache
 from pathlib import Path
 
 from tokentide.producers.record import Headers, Record
@@ -104,6 +105,11 @@ class Segment:
             self.waiting += mark != _DONE
             self.end = after
 
+    def begin(self) -> None:
+        """Say that the first record comes now: how old a segment is counts from here."""
+        self.made = time.time()
+        self._mapped()[:FIRST] = _HEADER.pack(_MAGIC, int(self.made * 1000))
+
     def has_room(self, size: int) -> bool:
         """Return whether a body of so many bytes fits in."""
         return self.end + _FRAME.size + size <= SEGMENT_BYTES
@@ -189,7 +195,12 @@ def pack(record: Record) -> bytes:
         parts.append(name.encode())
         parts.append(value if isinstance(value, bytes) else (value or "").encode())
     count = len(parts)
-    return struct.pack(f"<I{count}I", count, *map(len, parts)) + b"".join(parts)
+    return _lengths(count).pack(count, *map(len, parts)) + b"".join(parts)
+
+
+@lru_cache(maxsize=64)
+def _lengths(count: int) -> struct.Struct:
+    return struct.Struct(f"<I{count}I")
 
 
 def unpack(body: bytes) -> Record:

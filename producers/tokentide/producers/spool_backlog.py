@@ -84,6 +84,11 @@ class Backlog:
         """The folder of the spools; None without one."""
         return self._destination
 
+    @property
+    def is_full(self) -> bool:
+        """Whether the spool refused events since it was last empty."""
+        return self._refused > 0
+
     def open(self) -> None:
         """Make the spool of this process. The first trouble is logged; `tend` tries again."""
         if not self._settings.has_spool or self._own is not None:

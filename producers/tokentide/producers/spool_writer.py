@@ -81,6 +81,7 @@ class SpoolWriter(Spool):
             except OSError as error:
                 self._note(error)
                 return False
+        segment.begin()
         before, self._current = self._current, segment
         self._ahead.append(segment)
         before.is_sealed = True
@@ -120,7 +121,7 @@ class SpoolWriter(Spool):
     def rotate(self) -> None:
         """Begin a new segment when this one is old, so that an age says something of each of its records."""
         is_old = time.time() - self._current.made > _MOST_AGE_SECONDS
-        if is_old and self._current.waiting and self._spare is not None:
+        if is_old and self._spare is not None:
             self._next_segment()
 
     def sync(self) -> None:
