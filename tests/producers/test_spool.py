@@ -95,6 +95,20 @@ def test_what_a_closed_producer_left_is_sent_by_the_next_one(
     assert files(state_home) == []
 
 
+def test_recovery_ends_at_its_deadline_and_at_once_without_a_spool(nowhere: str, topic: str) -> None:
+    first = UsageProducer(settings(nowhere, topic))
+    track(first, 5)
+    first.close()
+
+    with UsageProducer(settings(nowhere, topic)) as second:
+        until(lambda: second.counters.spooled == 5)
+        assert not second.recover(0.1)
+    assert not second.recover(0.1)
+    with UsageProducer(replace(settings(nowhere, topic), spool_dir="off")) as third:
+        assert third.recover(0)
+    assert UsageProducer(broker="memory://").recover(0)
+
+
 def test_an_event_that_kafka_did_not_take_in_time_is_sent_again(topic: str, broker: str, read: Read) -> None:
     impatient = {**QUICK, "message.timeout.ms": "500"}
     with closed_door() as (door, address):

@@ -143,8 +143,10 @@ class UsageProducer:
         deadline = time.monotonic() + timeout
         with self._lock:
             looks = self._backlog.look_again()
-        while self._backlog.looks == looks and not self._closed:
-            if time.monotonic() >= deadline:
+        if self._memory is not None or not self._settings.has_spool:
+            return True
+        while self._backlog.looks == looks:
+            if self._closed or time.monotonic() >= deadline:
                 return False
             time.sleep(0.01)
         return True
