@@ -1,11 +1,14 @@
 """Workers that get in each other's way say so."""
 
 import os
+import socket
+import socketserver
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -88,6 +91,59 @@ def test_a_worker_whose_group_gives_out_nothing_ends_after_a_minute(tmp_path: Pa
             )
     assert ended.returncode == CRASHED
     assert f"the group {group} gave out no partitions for 60 seconds" in ended.stderr
+
+
+@contextmanager
+def _without_faust(bootstrap: str) -> Iterator[str]:
+    """Serve an address of Kafka that librdkafka reaches, and aiokafka, Faust's client, does not."""
+    host, port = bootstrap.split(":")
+
+    class Door(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            hello = self.request.recv(65536)
+            if b"aiokafka" in hello or b"faust" in hello:
+                return
+            with socket.create_connection((host, int(port))) as kafka:
+                kafka.sendall(hello)
+                back = threading.Thread(target=_pump, args=(kafka, self.request))
+                back.start()
+                _pump(self.request, kafka)
+                back.join()
+
+    class Doors(socketserver.ThreadingTCPServer):
+        daemon_threads = True
+        block_on_close = False
+
+    with Doors(("127.0.0.1", 0), Door) as doors:
+        threading.Thread(target=doors.serve_forever, daemon=True).start()
+        yield f"127.0.0.1:{doors.server_address[1]}"
+        doors.shutdown()
+
+
+def _pump(source: socket.socket, target: socket.socket) -> None:
+    with suppress(OSError):
+        while piece := source.recv(65536):
+            target.sendall(piece)
+        target.shutdown(socket.SHUT_WR)
+
+
+@pytest.mark.slow
+def test_a_worker_whose_faust_cannot_start_ends(tmp_path: Path) -> None:
+    with (
+        Stack(tmp_path / "stack", meters=0, sinks=0, partitions=2) as running,
+        _without_faust(running.bootstrap) as address,
+    ):
+        ended = subprocess.run(
+            METER,
+            env={**_environment(running), "TOKENTIDE_BROKER": address},
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=90,
+            check=False,
+        )
+    assert ended.returncode == CRASHED, ended.stderr
+    assert "stopping: Faust" in ended.stderr
 
 
 @pytest.mark.slow

@@ -3,8 +3,9 @@
 `tokentide.schemas.columns`, the Arrow form of priced rows, needs the extra `pipeline` and is imported alone.
 """
 
-from tokentide.schemas.alert import Alert, AlertKind, AlertLevel, alert_id
-from tokentide.schemas.budget import Budget, BudgetLimit, Limits, Unit
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from tokentide.schemas.environment import Environment
 from tokentide.schemas.errors import (
     DataLossError,
@@ -16,12 +17,16 @@ from tokentide.schemas.errors import (
 )
 from tokentide.schemas.kafka import KafkaSettings
 from tokentide.schemas.money import PICO_PER_USD, format_usd, pico_from_usd, usd_from_pico
-from tokentide.schemas.price import PriceOverride
-from tokentide.schemas.priced import PricedUsage, PriceStatus
-from tokentide.schemas.rejected import Rejected
-from tokentide.schemas.spend import Period, Scope, SpendTotal, SpendUpdate, period_end, period_start
 from tokentide.schemas.topics import TopicNames, TopicPlan, changelog_name, plan_topics
 from tokentide.schemas.usage import ApiOperation, Status, UsageEvent, new_event_id
+
+if TYPE_CHECKING:
+    from tokentide.schemas.alert import Alert, AlertKind, AlertLevel, alert_id
+    from tokentide.schemas.budget import Budget, BudgetLimit, Limits, Unit
+    from tokentide.schemas.price import PriceOverride
+    from tokentide.schemas.priced import PricedUsage, PriceStatus
+    from tokentide.schemas.rejected import Rejected
+    from tokentide.schemas.spend import Period, Scope, SpendTotal, SpendUpdate, period_end, period_start
 
 __all__ = [
     "PICO_PER_USD",
@@ -63,3 +68,24 @@ __all__ = [
     "plan_topics",
     "usd_from_pico",
 ]
+
+# What a service that only sends events does not need: pydantic takes a quarter of a second to build these models.
+_LATER = {
+    "alert": ("Alert", "AlertKind", "AlertLevel", "alert_id"),
+    "budget": ("Budget", "BudgetLimit", "Limits", "Unit"),
+    "price": ("PriceOverride",),
+    "priced": ("PricedUsage", "PriceStatus"),
+    "rejected": ("Rejected",),
+    "spend": ("Period", "Scope", "SpendTotal", "SpendUpdate", "period_end", "period_start"),
+}
+_HOMES = {name: module for module, names in _LATER.items() for name in names}
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> Any:
+        """Import a model when it is first asked for."""
+        if name not in _HOMES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+        globals()[name] = value
+        return value

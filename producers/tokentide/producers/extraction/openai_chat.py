@@ -1,0 +1,115 @@
+"""Chat and legacy completions of OpenAI, and of the many servers that speak like it."""
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from tokentide.producers.extraction.openai_usage import cost_usd, tier_of, tokens_of
+from tokentide.producers.extraction.reading import Call, Reading, mapping_at, moment, number, text_at
+
+__all__ = ["fold", "looks_like", "read"]
+
+# Ollama draws one of 999 numbers for each answer of its OpenAI-like API: that names no call.
+_NO_ID = re.compile(r"(chatcmpl|cmpl)-\d{1,6}")
+_KEPT_FIRST = ("id", "model", "created", "object", "provider", "time_info", "model_info", "runtime")
+_KEPT_LAST = ("system_fingerprint", "service_tier", "x_groq", "prompt_filter_results")
+
+
+def looks_like(answer: Mapping[str, Any]) -> bool:
+    """Whether this is a completion or a chunk of one."""
+    choices = answer.get("choices")
+    return isinstance(choices, list) and (
+        not choices or any(key in each for each in _choices(answer) for key in ("message", "delta", "text"))
+    )
+
+
+def read(answer: Mapping[str, Any], call: Call) -> Reading:
+    """Read a completion, or what `fold` made of its chunks."""
+    usage = mapping_at(answer, "usage") or mapping_at(answer, "x_groq", "usage")
+    tokens = tokens_of(usage, call.provider, call.api_operation)
+    folded = dict(answer)
+    for choice in _choices(answer):
+        _fold_choice(folded, choice)
+    calls = folded.get("_tool_calls")
+    if calls:
+        tokens.counts["tool_calls"] = len(calls)
+    request_id = text_at(answer, "id")
+    return Reading(
+        counts=tokens.counts,
+        facts={
+            "model": text_at(answer, "model"),
+            "request_id": None if request_id and _NO_ID.fullmatch(request_id) else request_id,
+            "provider_created": moment(answer.get("created")),
+            "system_fingerprint": text_at(answer, "system_fingerprint"),
+            "service_tier": tier_of(answer) or tier_of(usage),
+            "finish_reason": folded.get("_finish_reason"),
+            "provider_cost_usd": cost_usd(usage),
+        },
+        raw=usage if tokens.counts.keys() - {"tool_calls"} else None,
+        total=tokens.total,
+        output_characters=folded.get("_output_characters", 0),
+    )
+
+
+def fold(answer: dict[str, Any], chunk: Mapping[str, Any]) -> None:
+    """Add a chunk: of its texts only the length is kept."""
+    for key in _KEPT_FIRST:
+        if chunk.get(key) and not answer.get(key):
+            answer[key] = chunk[key]
+    for key in _KEPT_LAST:
+        if chunk.get(key):
+            answer[key] = chunk[key]
+    if mapping_at(chunk, "usage"):
+        answer["usage"] = chunk["usage"]
+    for choice in _choices(chunk):
+        _fold_choice(answer, choice)
+
+
+def _choices(answer: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    choices = answer.get("choices")
+    if isinstance(choices, list):
+        yield from (choice for choice in choices if isinstance(choice, Mapping))
+
+
+def _fold_choice(answer: dict[str, Any], choice: Mapping[str, Any]) -> None:
+    message = mapping_at(choice, "message") or mapping_at(choice, "delta")
+    answer["_output_characters"] = (
+        answer.get("_output_characters", 0) + _length(choice.get("text")) + _said(message)
+    )
+    reason = text_at(choice, "finish_reason")
+    if reason and "_finish_reason" not in answer:
+        answer["_finish_reason"] = reason
+    tool_calls = message.get("tool_calls")
+    for place, each in enumerate(tool_calls if isinstance(tool_calls, list) else ()):
+        if isinstance(each, Mapping):
+            answer["_output_characters"] += _length(each.get("function"))
+            name = (number(choice.get("index")), number(each.get("index")), each.get("id") or place)
+            if text_at(each, "id") or text_at(each, "function", "name"):
+                answer["_tool_calls"] = answer.get("_tool_calls", frozenset()) | {name}
+    if text_at(message, "function_call", "name"):
+        answer["_tool_calls"] = answer.get("_tool_calls", frozenset()) | {
+            ("function_call", choice.get("index"))
+        }
+
+
+def _said(message: Mapping[str, Any]) -> int:
+    """Return the characters that the model wrote, its reasoning as far as it is shown and its calls included."""
+    reasoning = message.get("reasoning_content") or message.get("reasoning")
+    parts = (
+        message.get("content"),
+        reasoning,
+        message.get("refusal"),
+        message.get("function_call"),
+        mapping_at(message, "audio").get("transcript"),
+    )
+    return sum(_length(part) for part in parts)
+
+
+def _length(value: Any) -> int:
+    if isinstance(value, str):
+        return len(value)
+    if isinstance(value, Mapping):
+        return sum(_length(value.get(key)) for key in ("name", "arguments", "text", "thinking"))
+    if isinstance(value, list):
+        return sum(_length(each) for each in value)
+    return 0

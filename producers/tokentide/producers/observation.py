@@ -1,0 +1,278 @@
+"""One call of a model, watched from its start to its one event."""
+
+import re
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Protocol
+
+from tokentide.producers.attribution import count_unattributed, current_attribution
+from tokentide.producers.complaints import Complaints
+from tokentide.producers.extraction import ChunkReader, extract
+from tokentide.producers.process import register
+from tokentide.producers.usage import Usage, event_id_of
+
+__all__ = ["Guards", "Observation", "ObservationCounters", "Tracker", "complain", "observation_counters"]
+
+# An error code of a provider is one word; anything longer may quote the prompt.
+_CODE = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+_MAX_ERROR_MESSAGE = 200
+_MAX_LABEL = 256
+_UNKNOWN_MODEL = "unknown"
+
+
+class Tracker(Protocol):
+    """Takes the fields of a usage event; `UsageProducer` is one. `track` neither raises nor blocks."""
+
+    def track(self, **fields: Any) -> Any:
+        """Send the event that the fields of UsageEvent make."""
+
+
+class Guards(Protocol):
+    """Decides before a call whether it may be made; `Guard` is one."""
+
+    def require(
+        self, user_id: str | None, team_id: str | None, *, model: str | None, estimated_tokens: int | None
+    ) -> Any:
+        """Return when the call may be made; raise otherwise: the exception reaches the service."""
+
+
+@dataclass(frozen=True, slots=True)
+class ObservationCounters:
+    """What was observed in this process since its start."""
+
+    # Calls that gave an event.
+    observed: int = 0
+    # Calls that a guard refused: they gave no event.
+    refused: int = 0
+    # Failures inside the observation itself; each is logged, at most once a minute.
+    failures: int = 0
+
+
+_complaints = Complaints()
+
+
+class _Tally:
+    """The counts behind `ObservationCounters`."""
+
+    def __init__(self) -> None:
+        self.after_fork()
+        register(self)
+
+    def after_fork(self) -> None:
+        """Count anew in a child process, with a lock that no thread of the parent holds."""
+        # Reentrant: a finalizer may end one observation while this thread ends another.
+        self._lock = threading.RLock()
+        self.counters = ObservationCounters()
+
+    def close_at_exit(self) -> None:
+        """Nothing is kept open."""
+
+    def add(self, *, observed: int = 0, refused: int = 0, failures: int = 0) -> None:
+        """Count more."""
+        with self._lock:
+            was = self.counters
+            self.counters = ObservationCounters(
+                was.observed + observed, was.refused + refused, was.failures + failures
+            )
+
+
+_tally = _Tally()
+
+
+def observation_counters() -> ObservationCounters:
+    """Return what was observed so far."""
+    return _tally.counters
+
+
+def complain(kind: str, error: BaseException | str) -> None:
+    """Count a failure of the observation and log it, at most once a minute for each kind; never raises."""
+    _tally.add(failures=1)
+    reason = error if isinstance(error, str) else f"{type(error).__name__} in the observation of a call"
+    _complaints.warn(kind, f"{kind}: {reason}")
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+class Observation:
+    """One call of a model, from its start (the moment this is made) to exactly one event.
+
+    `request` is the body of the call; it is read and never changed. `defaults` are fields of UsageEvent; what
+    `attribution()` said when the call began wins over them, and what the answer says wins over both. Thread-safe;
+    no method raises, but `before_call` when the guard refuses.
+    """
+
+    def __init__(
+        self,
+        tracker: Tracker,
+        provider: str,
+        api_operation: str,
+        request: Mapping[str, Any],
+        *,
+        defaults: Mapping[str, Any] | None = None,
+        model: str | None = None,
+        stream: bool = False,
+        clock: Callable[[], datetime] = _now,
+        monotonic: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        self._tracker = tracker
+        self._provider = provider
+        self._api_operation = api_operation
+        self._request = request
+        self._model = model or _text(request.get("model")) or None
+        self._stream = stream
+        self._monotonic = monotonic
+        self._timestamp = clock()
+        self._started = monotonic()
+        self._ttft_ms: float | None = None
+        self._reader: ChunkReader | None = None
+        self._answer: Any = None
+        self._request_id: str | None = None
+        # One entry, taken by whoever ends the call: list.pop() is atomic, and safe inside a finalizer.
+        self._open = [True]
+        attributed = current_attribution()
+        self._fields: dict[str, Any] = {**(defaults or {}), **attributed}
+        for name in ("tags", "metadata"):
+            merged = {**((defaults or {}).get(name) or {}), **(attributed.get(name) or {})}
+            if merged:
+                self._fields[name] = merged
+
+    def before_call(self, guard: Guards | None, *, estimated_tokens: int | None = None) -> None:
+        """Ask the guard; what it raises reaches the caller, and a refused call gives no event but a count."""
+        if guard is None:
+            return
+        try:
+            guard.require(
+                self._fields.get("user_id"),
+                self._fields.get("team_id"),
+                model=self._model,
+                estimated_tokens=estimated_tokens,
+            )
+        except BaseException:
+            if self._take():
+                _tally.add(refused=1)
+            raise
+
+    def opened(self) -> None:
+        """Say that the provider accepted the call and its stream begins: from now on it costs."""
+        if self._reader is None:
+            try:
+                self._reader = ChunkReader(
+                    self._provider,
+                    model=self._model,
+                    api_operation=self._api_operation,
+                    request=self._request,
+                )
+            except Exception as error:
+                complain("chunk", error)
+
+    def chunk(self, chunk: Any) -> None:
+        """Take a chunk of a streamed answer; the first one sets `ttft_ms`."""
+        if self._ttft_ms is None:
+            self._ttft_ms = (self._monotonic() - self._started) * 1000
+            self.opened()
+        if self._reader is not None:
+            try:
+                self._reader.add(chunk)
+            except Exception as error:
+                complain("chunk", error)
+
+    def answer(self, response: Any, *, request_id: str | None = None) -> None:
+        """Take the whole answer: a dict, an object of an SDK, or JSON.
+
+        `request_id` names an answer that carries no id of its own (that of an HTTP header). It makes no event_id: a
+        gateway may give several calls the same one.
+        """
+        self._answer = response
+        self._request_id = request_id
+
+    def end(self, error: BaseException | None = None) -> None:
+        """Send the event; only the first end of a call counts.
+
+        `error` is what ended it: an Exception is a failure; anything else a cancellation (CancelledError,
+        KeyboardInterrupt, GeneratorExit: a stream that was not read to its end).
+        """
+        try:
+            if self._take():
+                ended = self._monotonic()
+                fields = self._event(error, (ended - self._started) * 1000)
+                count_unattributed(fields)
+                self._tracker.track(**fields)
+                _tally.add(observed=1)
+        except Exception as failure:  # whatever goes wrong here, the service goes on
+            complain("event", failure)
+
+    def _take(self) -> bool:
+        try:
+            return self._open.pop()
+        except IndexError:
+            return False
+
+    def _event(self, error: BaseException | None, latency_ms: float) -> dict[str, Any]:
+        fields = dict(self._fields)
+        fields |= {
+            "provider": self._provider,
+            "model": self._model or fields.get("model") or _UNKNOWN_MODEL,
+            "api_operation": self._api_operation,
+            "timestamp": self._timestamp,
+            "stream": self._stream,
+            "latency_ms": max(latency_ms, 0.0),
+        }
+        if self._model:
+            fields["request_model"] = self._model
+        if self._ttft_ms is not None:
+            fields["ttft_ms"] = max(self._ttft_ms, 0.0)
+        if error is not None:
+            fields |= _failure(error)
+        try:
+            usage = self._usage()
+        except Exception as failure:
+            # The call was made and may cost: better an event that says so than none.
+            complain("usage", failure)
+            return fields | {"estimated": True}
+        if usage is not None:
+            read = usage.fields()
+            if "metadata" in read:
+                read["metadata"] = {**fields.get("metadata", {}), **read["metadata"]}
+            fields |= read
+            if usage.request_id:
+                fields["event_id"] = event_id_of(usage.provider, usage.request_id)
+        if self._request_id and not fields.get("request_id"):
+            fields["request_id"] = self._request_id[:_MAX_LABEL]
+        return fields
+
+    def _usage(self) -> Usage | None:
+        if self._answer is not None:
+            return extract(
+                self._answer,
+                self._provider,
+                model=self._model,
+                api_operation=self._api_operation,
+                request=self._request,
+            )
+        return self._reader.usage() if self._reader is not None else None
+
+
+def _failure(error: BaseException) -> dict[str, Any]:
+    """Return the fields of a call that failed: what kind of error, never its text, which may quote the prompt."""
+    fields: dict[str, Any] = {
+        "status": "error" if isinstance(error, Exception) else "cancelled",
+        "error_type": type(error).__name__[:_MAX_LABEL],
+    }
+    status = getattr(error, "status_code", None)
+    codes = [f"HTTP {status}"] if isinstance(status, int) else []
+    for name in ("code", "type"):
+        code = getattr(error, name, None)
+        if isinstance(code, str) and _CODE.fullmatch(code) and code not in codes:
+            codes.append(code)
+    if codes:
+        fields["error_message"] = " ".join(codes)[:_MAX_ERROR_MESSAGE]
+    return fields
+
+
+def _text(value: object) -> str:
+    return value[:_MAX_LABEL] if isinstance(value, str) else ""

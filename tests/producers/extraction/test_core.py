@@ -1,0 +1,133 @@
+"""From what was said to a Usage."""
+
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from tokentide.producers.extraction import ChunkReader, extract
+from tokentide.producers.extraction.core import usage_of
+from tokentide.producers.extraction.reading import Call, Reading
+from tokentide.producers.usage import Usage, event_id_of
+from tokentide.schemas import UsageEvent
+
+CALL = Call("openai", "gpt-4o", "chat")
+
+
+def said(**counts: int | Decimal) -> Usage:
+    """The usage of an answer with these counts."""
+    return usage_of(Reading(counts={"input_tokens": 0, "output_tokens": 0, **counts}, raw={"x": 1}), CALL)
+
+
+def event_of(usage: Usage) -> UsageEvent:
+    """The event that a producer makes of the usage."""
+    return UsageEvent.model_validate({"timestamp": "2026-11-01T00:00:00Z", **usage.fields()}, strict=False)
+
+
+def test_counts_that_agree_are_exact() -> None:
+    usage = said(input_tokens=100, output_tokens=20, cache_read_tokens=60, reasoning_tokens=5)
+
+    assert usage.usage_status == "exact"
+    assert {name: count for name, count in usage.buckets().items() if count} == {
+        "input": 40,
+        "cache_read": 60,
+        "output": 15,
+        "reasoning": 5,
+    }
+
+
+@pytest.mark.parametrize(
+    ("counts", "kept"),
+    [
+        ({"input_tokens": -5, "output_tokens": 3}, {"input_tokens": 0, "output_tokens": 3}),
+        ({"input_tokens": 10, "cache_read_tokens": 12}, {"input_tokens": 10, "cache_read_tokens": 10}),
+        (
+            {"input_tokens": 10, "cache_read_tokens": 8, "cache_write_tokens": 5, "cache_write_1h_tokens": 4},
+            {"cache_read_tokens": 8, "cache_write_tokens": 2, "cache_write_1h_tokens": 2},
+        ),
+        ({"output_tokens": 10, "reasoning_tokens": 11}, {"output_tokens": 10, "reasoning_tokens": 10}),
+        ({"input_tokens": Decimal("10.2")}, {"input_tokens": 11}),
+        ({"input_tokens": 10**9 + 1}, {"input_tokens": 0}),
+    ],
+)
+def test_counts_that_contradict_themselves_are_cut_and_said_to_be_inconsistent(
+    counts: dict[str, int | Decimal], kept: dict[str, int]
+) -> None:
+    usage = said(**counts)
+
+    assert usage.usage_status == "inconsistent"
+    assert {name: getattr(usage, name) for name in kept} == kept
+    event_of(usage)
+
+
+def test_a_total_that_is_not_the_sum_is_inconsistent() -> None:
+    reading = Reading(counts={"input_tokens": 10, "output_tokens": 5}, raw={"x": 1}, total=16)
+
+    assert usage_of(reading, CALL).usage_status == "inconsistent"
+
+
+def test_without_usage_the_texts_are_estimated() -> None:
+    request = {"model": "gpt-4o", "messages": [{"role": "user", "content": "x" * 41}]}
+
+    usage = extract({"choices": [{"message": {"content": "y" * 9}}]}, "openai", request=request)
+
+    assert (usage.input_tokens, usage.output_tokens) == (11, 3)
+    assert (usage.estimated, usage.usage_status) == (True, "estimated")
+    assert event_of(usage).estimated
+
+
+def test_fields_make_an_event() -> None:
+    usage = said(input_tokens=100, output_tokens=20)
+
+    fields = usage.fields()
+
+    assert fields == {
+        "provider": "openai",
+        "model": "gpt-4o",
+        "api_operation": "chat",
+        "request_model": "gpt-4o",
+        "input_tokens": 100,
+        "output_tokens": 20,
+        "metadata": {"usage_status": "exact", "raw_usage": {"x": 1}},
+    }
+    assert event_of(usage).total_tokens == 120
+
+
+def test_the_providers_own_object_is_kept_in_4_kib() -> None:
+    raw: dict[str, Any] = {"prompt_tokens": 1, "log": "x" * 5000, "completion_tokens": 2, "more": ["ü"] * 500}
+
+    usage = usage_of(Reading(counts={"input_tokens": 1, "output_tokens": 2}, raw=raw), CALL)
+
+    assert list(usage.raw_usage) == ["prompt_tokens", "completion_tokens", "more"]
+
+
+def test_what_nobody_knows_is_an_error_of_one_sentence() -> None:
+    with pytest.raises(ValueError, match="pass provider= and api_operation="):
+        extract({"what": "ever"})
+    with pytest.raises(ValueError, match="pass model="):
+        extract({"choices": []}, "openai")
+
+
+def test_a_reader_survives_any_chunk() -> None:
+    reader = ChunkReader("openai", model="gpt-4o")
+
+    for chunk in (
+        None,
+        5,
+        "data: [DONE]",
+        b"\xff",
+        object(),
+        {"choices": 5},
+        {"choices": [None, {"delta": 3}]},
+    ):
+        reader.add(chunk)
+
+    assert reader.usage().output_tokens == 0
+
+
+def test_an_event_id_is_of_the_call() -> None:
+    assert event_id_of("openai", "chatcmpl-1") == "openai/chatcmpl-1"
+    assert event_id_of("openai", "x" * 200) == event_id_of("openai", "x" * 200)
+    assert event_id_of("openai", "x" * 200) != event_id_of("openai", "x" * 201)
+    assert len(event_id_of("openai", "x" * 200)) <= 128
+    assert event_id_of("openai", "a\nb").startswith("openai/sha256-")

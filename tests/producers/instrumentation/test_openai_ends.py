@@ -1,0 +1,353 @@
+"""However a call ends, it gives one event: errors, early ends, cancelled tasks, dropped streams."""
+
+import asyncio
+import gc
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import openai
+import pytest
+from openai import AsyncOpenAI, OpenAI
+from pydantic import BaseModel
+from support.model_server import Answer, ModelServer, Recorder, json_answer, sse_answer
+from support.openai_answers import COMPLETION, chat_chunks
+
+from tokentide.producers.instrumentation import instrument
+
+MODEL = "gpt-4.1"
+MESSAGES: Any = [{"role": "user", "content": "A secret that is in no event."}]
+CALL: dict[str, Any] = {"model": MODEL, "messages": MESSAGES}
+
+
+class Number(BaseModel):
+    """What the answer is not."""
+
+    number: int
+
+
+@pytest.fixture
+def client(server: ModelServer, recorder: Recorder) -> Iterator[OpenAI]:
+    """A metered client that does not retry."""
+    with OpenAI(api_key="none", base_url=f"{server.url}/v1", max_retries=0, timeout=10) as client:
+        yield instrument(client, recorder)
+
+
+def assert_ended(event: dict[str, Any], status: str, error_type: str) -> None:
+    """Check how the call ended, and that nothing of the prompt is in its event."""
+    assert (event["status"], event["error_type"]) == (status, error_type)
+    assert event["latency_ms"] > 0
+    assert event["request_model"] == MODEL
+    assert "secret" not in str(event)
+
+
+def test_an_http_error_gives_one_event(client: OpenAI, server: ModelServer, recorder: Recorder) -> None:
+    error = {
+        "message": "Your prompt 'A secret' is bad",
+        "type": "invalid_request_error",
+        "code": "bad_prompt",
+    }
+    server.answer("/v1/chat/completions", json_answer({"error": error}, status=400))
+
+    with pytest.raises(openai.BadRequestError):
+        client.chat.completions.create(**CALL)
+
+    event = recorder.only()
+    assert_ended(event, "error", "BadRequestError")
+    assert event["error_message"] == "HTTP 400 bad_prompt invalid_request_error"
+    assert event["model"] == MODEL
+    assert "input_tokens" not in event
+    assert "event_id" not in event
+
+
+def test_retries_are_one_call(client: OpenAI, server: ModelServer, recorder: Recorder) -> None:
+    busy = json_answer({"error": {"message": "busy"}}, status=503, headers={"retry-after-ms": "1"})
+    server.answer("/v1/chat/completions", busy, busy, json_answer(COMPLETION))
+
+    client.with_options(max_retries=2).chat.completions.create(**CALL)
+
+    assert len(server.requests) == 3
+    assert recorder.only()["input_tokens"] == 19
+
+
+def test_a_server_that_is_not_there_gives_one_event(recorder: Recorder) -> None:
+    with OpenAI(api_key="none", base_url="http://127.0.0.1:9/v1", max_retries=1) as client:
+        instrument(client, recorder)
+        with pytest.raises(openai.APIConnectionError):
+            client.chat.completions.create(**CALL)
+
+    assert_ended(recorder.only(), "error", "APIConnectionError")
+
+
+def test_an_answer_that_the_service_cannot_use_still_counts(
+    client: OpenAI, server: ModelServer, recorder: Recorder
+) -> None:
+    server.answer("/v1/chat/completions", json_answer(COMPLETION))
+
+    with pytest.raises(ValueError, match="number"):
+        client.chat.completions.parse(**CALL, response_format=Number)
+
+    event = recorder.only()
+    assert_ended(event, "error", "ValidationError")
+    assert (event["input_tokens"], event["output_tokens"]) == (19, 10)
+
+
+def test_a_stream_that_is_left_early_is_cancelled_and_estimated(
+    client: OpenAI, server: ModelServer, recorder: Recorder
+) -> None:
+    server.answer("/v1/chat/completions", sse_answer(chat_chunks(words=("one ",) * 8)))
+
+    with client.chat.completions.create(**CALL, stream=True) as stream:
+        for _ in zip(range(5), stream, strict=False):
+            pass
+
+    event = recorder.only()
+    assert_ended(event, "cancelled", "GeneratorExit")
+    assert event["estimated"]
+    assert 0 < event["output_tokens"] < 10
+    assert event["input_tokens"] > 0
+    assert event["event_id"] == f"openai/{COMPLETION['id']}"
+
+
+def test_a_stream_that_is_closed_unread_gives_one_event(
+    client: OpenAI, server: ModelServer, recorder: Recorder
+) -> None:
+    server.answer("/v1/chat/completions", sse_answer(chat_chunks()))
+
+    client.chat.completions.create(**CALL, stream=True).close()
+
+    event = recorder.only()
+    assert_ended(event, "cancelled", "GeneratorExit")
+    assert event["estimated"]
+    assert event["input_tokens"] > 0
+
+
+@pytest.mark.parametrize("read", [0, 2])
+def test_a_stream_that_is_dropped_gives_one_event(
+    client: OpenAI, server: ModelServer, recorder: Recorder, read: int
+) -> None:
+    server.answer("/v1/chat/completions", sse_answer(chat_chunks()))
+
+    stream = client.chat.completions.create(**CALL, stream=True)
+    for _ in range(read):
+        next(stream)
+    assert recorder.events == []
+    del stream
+    gc.collect()
+
+    assert_ended(recorder.only(), "cancelled", "GeneratorExit")
+
+
+def test_a_raw_stream_that_nobody_parses_gives_one_event(
+    client: OpenAI, server: ModelServer, recorder: Recorder
+) -> None:
+    server.answer("/v1/chat/completions", sse_answer(chat_chunks()))
+
+    raw = client.chat.completions.with_raw_response.create(**CALL, stream=True)
+    raw.http_response.close()
+    del raw
+    gc.collect()
+
+    assert_ended(recorder.only(), "cancelled", "GeneratorExit")
+
+
+def test_a_body_that_is_not_read_gives_one_event(
+    client: OpenAI, server: ModelServer, recorder: Recorder
+) -> None:
+    server.answer("/v1/chat/completions", json_answer(COMPLETION))
+
+    with client.chat.completions.with_streaming_response.create(**CALL) as response:
+        assert response.status_code == 200
+
+    assert_ended(recorder.only(), "cancelled", "GeneratorExit")
+
+
+def test_a_stream_goes_on_after_a_pause(client: OpenAI, server: ModelServer, recorder: Recorder) -> None:
+    server.answer("/v1/chat/completions", sse_answer(chat_chunks()))
+    stream = client.chat.completions.create(**CALL, stream=True)
+
+    for _ in stream:
+        break
+    rest = list(stream)
+
+    assert len(rest) == 3
+    assert recorder.only()["output_tokens"] == 10
+    assert "status" not in recorder.only()
+
+
+def test_a_stream_that_breaks_off_is_an_error(
+    client: OpenAI, server: ModelServer, recorder: Recorder
+) -> None:
+    server.answer("/v1/chat/completions", sse_answer(chat_chunks()[:2], done=False, breaks_off=True))
+
+    with pytest.raises(openai.APIConnectionError):
+        list(client.chat.completions.create(**CALL, stream=True))
+
+    event = recorder.only()
+    assert_ended(event, "error", "APIConnectionError")
+    assert event["estimated"]
+
+
+def test_an_error_inside_a_stream_is_an_error(
+    client: OpenAI, server: ModelServer, recorder: Recorder
+) -> None:
+    chunks = [*chat_chunks()[:2], {"error": {"message": "A secret", "type": "server_error", "code": None}}]
+    server.answer("/v1/chat/completions", sse_answer(chunks))
+
+    with pytest.raises(openai.APIError):
+        list(client.chat.completions.create(**CALL, stream=True))
+
+    assert_ended(recorder.only(), "error", "APIError")
+
+
+def test_an_error_behind_the_finish_reason_comes_after_it(
+    client: OpenAI, server: ModelServer, recorder: Recorder
+) -> None:
+    chunks = [*chat_chunks(usage=False), {"error": {"message": "late", "type": "server_error"}}]
+    server.answer("/v1/chat/completions", sse_answer(chunks))
+    stream = client.chat.completions.create(**CALL, stream=True)
+
+    seen = [next(stream) for _ in range(4)]
+    with pytest.raises(openai.APIError):
+        next(stream)
+
+    assert seen[-1].choices[0].finish_reason == "stop"
+    assert_ended(recorder.only(), "error", "APIError")
+
+
+def test_many_threads_share_a_client(client: OpenAI, server: ModelServer, recorder: Recorder) -> None:
+    server.answer("/v1/chat/completions", json_answer(COMPLETION))
+    threads = [threading.Thread(target=lambda: client.chat.completions.create(**CALL)) for _ in range(8)]
+
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert len(recorder.events) == 8
+
+
+def run_async(server: ModelServer, recorder: Recorder, act: Any, **options: Any) -> None:
+    """Run the coroutine function with a metered asynchronous client."""
+
+    async def main() -> None:
+        async with AsyncOpenAI(
+            api_key="none", base_url=f"{server.url}/v1", **{"max_retries": 0, **options}
+        ) as client:
+            await act(instrument(client, recorder))
+
+    asyncio.run(main())
+
+
+def test_an_async_call_gives_one_event(server: ModelServer, recorder: Recorder) -> None:
+    server.answer("/v1/chat/completions", json_answer(COMPLETION))
+
+    async def act(client: AsyncOpenAI) -> None:
+        await client.chat.completions.create(**CALL)
+        await client.with_options(timeout=3).chat.completions.create(**CALL)
+        raw = await client.chat.completions.with_raw_response.create(**CALL)
+        assert raw.parse().id == COMPLETION["id"]
+        async with client.chat.completions.with_streaming_response.create(**CALL) as response:
+            assert (await response.parse()).id == COMPLETION["id"]
+
+    run_async(server, recorder, act)
+
+    assert [event["input_tokens"] for event in recorder.events] == [19, 19, 19, 19]
+
+
+def test_an_async_stream_gives_one_event(server: ModelServer, recorder: Recorder) -> None:
+    server.answer("/v1/chat/completions", sse_answer(chat_chunks()))
+
+    async def act(client: AsyncOpenAI) -> None:
+        stream = await client.chat.completions.create(**CALL, stream=True)
+        assert len([chunk async for chunk in stream]) == 4
+        raw = await client.chat.completions.with_raw_response.create(**CALL, stream=True)
+        assert len([chunk async for chunk in raw.parse()]) == 4
+        async with client.chat.completions.stream(**CALL) as helper:
+            assert (await helper.get_final_completion()).choices[0].message.content == "Hello"
+        async with client.chat.completions.with_streaming_response.create(
+            **CALL, stream=True, stream_options={"include_usage": True}
+        ) as response:
+            assert [line async for line in response.iter_lines()][-1] == ""
+        stream = await client.chat.completions.create(**CALL, stream=True)
+        async for chunk in stream:
+            if chunk.choices[0].finish_reason:
+                break
+        await stream.close()
+
+    run_async(server, recorder, act)
+
+    assert [event["output_tokens"] for event in recorder.events] == [10] * 5
+    assert all("status" not in event and "ttft_ms" in event for event in recorder.events)
+
+
+def test_a_cancelled_call_gives_one_event(server: ModelServer, recorder: Recorder) -> None:
+    never = threading.Event()
+    server.answer("/v1/chat/completions", Answer([b"{}"], release=never))
+
+    async def act(client: AsyncOpenAI) -> None:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.3):
+                await client.chat.completions.create(**CALL)
+
+    run_async(server, recorder, act)
+
+    event = recorder.only()
+    assert_ended(event, "cancelled", "CancelledError")
+    assert "input_tokens" not in event
+
+
+def test_a_task_cancelled_inside_a_stream_gives_one_event(server: ModelServer, recorder: Recorder) -> None:
+    never = threading.Event()
+    server.answer("/v1/chat/completions", sse_answer(chat_chunks()[:3], done=False, release=never))
+    seen: list[Any] = []
+
+    async def act(client: AsyncOpenAI) -> None:
+        async def consume() -> None:
+            async for chunk in await client.chat.completions.create(**CALL, stream=True):
+                seen.append(chunk)
+
+        task = asyncio.create_task(consume())
+        while len(seen) < 2:
+            await asyncio.sleep(0.01)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    run_async(server, recorder, act)
+
+    event = recorder.only()
+    assert_ended(event, "cancelled", "CancelledError")
+    assert event["estimated"]
+
+
+def test_an_async_stream_that_is_left_or_closed_gives_one_event(
+    server: ModelServer, recorder: Recorder
+) -> None:
+    server.answer("/v1/chat/completions", sse_answer(chat_chunks()))
+
+    async def act(client: AsyncOpenAI) -> None:
+        async with await client.chat.completions.create(**CALL, stream=True) as stream:
+            async for _ in stream:
+                break
+        assert len(recorder.events) == 1
+        await (await client.chat.completions.create(**CALL, stream=True)).close()
+
+    run_async(server, recorder, act)
+
+    assert len(recorder.events) == 2
+    for event in recorder.events:
+        assert_ended(event, "cancelled", "GeneratorExit")
+
+
+def test_an_async_error_gives_one_event(server: ModelServer, recorder: Recorder) -> None:
+    server.answer("/v1/chat/completions", json_answer({"error": {"message": "A secret"}}, status=429))
+
+    async def act(client: AsyncOpenAI) -> None:
+        with pytest.raises(openai.RateLimitError):
+            await client.chat.completions.create(**CALL)
+
+    run_async(server, recorder, act)
+
+    event = recorder.only()
+    assert_ended(event, "error", "RateLimitError")
+    assert event["error_message"] == "HTTP 429"
