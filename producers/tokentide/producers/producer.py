@@ -5,11 +5,10 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
-from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
-from confluent_kafka import KafkaError, KafkaException, Message, Producer
+from confluent_kafka import KafkaError, KafkaException, Producer
 from pydantic import ValidationError
 
 from tokentide.producers.complaints import Complaints, LibrdkafkaLog
@@ -212,6 +211,7 @@ class UsageProducer:
         self._tally = Tally()
         self._complaints = Complaints()
         self._backlog = Backlog(self._settings, self._lock, self._complaints, self._tally.count_failed)
+        self._report = self._on_delivery
         self._client = None
         self._thread = None
 
@@ -284,18 +284,19 @@ class UsageProducer:
         client = self._client
         if client is None:
             return False
+        ticket.report = self._report
         try:
             client.produce(
                 self._settings.topic,
                 record.value,
                 record.key,
                 headers=record.headers,
-                on_delivery=partial(self._on_delivery, ticket),
+                on_delivery=ticket,
             )
         except BufferError:
             return False
         except KafkaException as error:
-            if ticket.place is not None and error.args[0].code() not in _REFUSALS:
+            if ticket.segment is not None and error.args[0].code() not in _REFUSALS:
                 self._complaints.warn("failed", f"usage events wait: {_reason(error)}")
                 return False
             self._backlog.done(ticket)
@@ -329,7 +330,7 @@ class UsageProducer:
             except Exception as error:  # the next events must not wait for ever for a mistake of ours
                 self._complaints.warn("internal", f"usage events wait: {type(error).__name__}: {error}")
 
-    def _on_delivery(self, ticket: Ticket, error: KafkaError | None, message: Message) -> None:
+    def _on_delivery(self, ticket: Ticket, error: KafkaError | None) -> None:
         with self._lock:
             if error is None:
                 self._backlog.done(ticket)
@@ -337,7 +338,7 @@ class UsageProducer:
                     self._tally.count_delivered()
                 else:
                     self._tally.count_recovered()
-            elif ticket.place is None:
+            elif ticket.segment is None:
                 self._refuse(ticket, f"a usage event was given up: {_reason(error)}")
             elif error.code() in _REFUSALS:
                 self._backlog.done(ticket)
