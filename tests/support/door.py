@@ -31,7 +31,11 @@ def open_door(door: socket.socket, broker: str) -> None:
             except OSError:
                 return
             host, port = broker.split(":")
-            outside = socket.create_connection((host, int(port)))
+            try:
+                outside = socket.create_connection((host, int(port)))
+            except OSError:  # the broker has ended
+                inside.close()
+                continue
             threading.Thread(target=carry, args=(inside.dup(), outside.dup()), daemon=True).start()
             threading.Thread(target=carry, args=(outside, inside), daemon=True).start()
 

@@ -257,7 +257,7 @@ class Backlog:
             elif self._has_complained:
                 self._has_complained = False
                 self._complaints.warn("disk again", "usage events are kept on disk again")
-            if self._refused and not self.queued:
+            if self._refused and own.has_room:
                 refused, self._refused = self._refused, 0
                 self._complaints.warn(
                     "room", f"the spool has room again; {refused} usage events were dropped"

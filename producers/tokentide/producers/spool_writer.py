@@ -92,6 +92,11 @@ class SpoolWriter(Spool):
         self._finish_if_done(before)
         return True
 
+    @property
+    def has_room(self) -> bool:
+        """Whether the bound allows another segment, or one is ready."""
+        return self._spare is not None or not self._is_full()
+
     def _is_full(self) -> bool:
         own = len(self._segments)
         return own >= _LEAST_SEGMENTS and (own + 1) * SEGMENT_BYTES + self._foreign_bytes > self._most_bytes
