@@ -69,7 +69,9 @@ def measure(folder: Path, seconds: float, rate: int) -> dict[str, Any]:
         (node,) = cluster.pids
         cluster.kill(node)
         for name in ("first", "second"):
-            run(broker, folder, name, seconds / 3, rate).kill()
+            service = run(broker, folder, name, seconds / 3, rate)
+            service.kill()
+            service.wait()
         last = run(broker, folder, "last", seconds / 3, rate)
         cluster.restart(node)
         back = time.monotonic()
@@ -100,6 +102,7 @@ def run(broker: str, folder: Path, name: str, seconds: float, rate: int) -> "sub
     while not (folder / f"{name}.us").exists():
         if service.poll() is not None or time.monotonic() > deadline:
             service.kill()
+            service.wait()
             raise RuntimeError(f"the service {name} ended, or hung, with {service.returncode}")
         time.sleep(0.05)
     return service
