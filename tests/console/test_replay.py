@@ -213,7 +213,7 @@ def test_an_unreachable_broker_is_named_before_anything_is_sent(
 
 def test_events_that_kafka_refuses_are_an_error(settings: ConsoleSettings, trace: Path) -> None:
     quick = {"topic.metadata.propagation.max.ms": "100"}
-    sender = ProducerSettings(kafka=settings.kafka, topic="usage.evnets", extra=quick)
+    sender = ProducerSettings(kafka=settings.kafka, topic="usage.evnets", extra=quick, spool_dir="off")
 
     with (
         UsageProducer(sender) as producer,
@@ -225,7 +225,7 @@ def test_events_that_kafka_refuses_are_an_error(settings: ConsoleSettings, trace
 
 
 def test_a_broker_that_stores_nothing_is_given_up_after_a_while(trace: Path) -> None:
-    sender = ProducerSettings(kafka=KafkaSettings("127.0.0.1:1"), exit_timeout_seconds=0)
+    sender = ProducerSettings(kafka=KafkaSettings("127.0.0.1:1"), exit_timeout_seconds=0, spool_dir="off")
 
     with (
         UsageProducer(sender) as producer,

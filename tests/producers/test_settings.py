@@ -24,6 +24,10 @@ def test_every_setting_is_read_from_the_environment() -> None:
             "TOKENTIDE_PRODUCER_FALLBACK_EVENTS": "0",
             "TOKENTIDE_PRODUCER_DELIVERY_TIMEOUT_SECONDS": "60",
             "TOKENTIDE_PRODUCER_EXIT_TIMEOUT_SECONDS": "1.5",
+            "TOKENTIDE_PRODUCER_SPOOL_DIR": "/var/spool/tokentide",
+            "TOKENTIDE_PRODUCER_SPOOL_BYTES": "8388608",
+            "TOKENTIDE_PRODUCER_SPOOL_MAX_AGE_SECONDS": "3600",
+            "TOKENTIDE_PRODUCER_SPOOL_FSYNC_SECONDS": "0.5",
         }
     )
 
@@ -36,6 +40,10 @@ def test_every_setting_is_read_from_the_environment() -> None:
         fallback_events=0,
         delivery_timeout_seconds=60,
         exit_timeout_seconds=1.5,
+        spool_dir="/var/spool/tokentide",
+        spool_bytes=8_388_608,
+        spool_max_age_seconds=3600,
+        spool_fsync_seconds=0.5,
     )
 
 
@@ -64,6 +72,9 @@ def test_all_problems_of_the_environment_are_named_at_once() -> None:
         ({"fallback_events": -1}, "fallback_events = -1 must be at least 0"),
         ({"delivery_timeout_seconds": 0}, "delivery_timeout_seconds = 0 must be at least 1"),
         ({"exit_timeout_seconds": float("nan")}, "exit_timeout_seconds = nan must be at least 0"),
+        ({"spool_bytes": -1}, "spool_bytes = -1 must be at least 0"),
+        ({"spool_max_age_seconds": 0}, "spool_max_age_seconds = 0 must be at least 1"),
+        ({"spool_fsync_seconds": -1}, "spool_fsync_seconds = -1 must be at least 0"),
     ],
 )
 def test_a_wrong_setting_is_refused(wrong: dict[str, Any], problem: str) -> None:
@@ -101,4 +112,8 @@ def test_extra_properties_win_over_ours() -> None:
     assert properties["compression.type"] == "zstd"
     assert properties["enable.idempotence"] is True
     assert properties["acks"] == "all"
-    assert properties["message.timeout.ms"] == 300_000
+
+
+@pytest.mark.parametrize(("spool", "timeout_ms"), [(None, 0), ("/var/spool/tokentide", 0), ("off", 300_000)])
+def test_only_without_a_spool_an_event_is_given_up(spool: str | None, timeout_ms: int) -> None:
+    assert ProducerSettings(spool_dir=spool).librdkafka()["message.timeout.ms"] == timeout_ms

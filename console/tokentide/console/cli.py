@@ -22,6 +22,7 @@ from tokentide.console.commands import (
     rejected,
     replay,
     servers,
+    spool,
     sql,
     topics,
     up,
@@ -55,6 +56,7 @@ app.add_typer(topics.group, name="topics")
 app.add_typer(budgets.group, name="budgets")
 app.add_typer(prices.group, name="prices")
 app.add_typer(rejected.group, name="rejected")
+app.add_typer(spool.group, name="spool")
 app.add_typer(workers.group, name="worker")
 app.command()(servers.kafka)
 app.command()(servers.clickhouse)

@@ -10,27 +10,34 @@ __all__ = ["Counters", "Tally"]
 class Counters:
     """What became of the events of one producer in this process; a snapshot, all counts since its start.
 
-    tracked = invalid + dropped + delivered + failed + in_flight + queued, always.
+    tracked = invalid + dropped + delivered + failed + in_flight + queued, always. `spooled` and `recovered` are
+    about events that earlier processes tracked; `stripped` is a part of the others.
     """
 
     # Calls of track().
     tracked: int = 0
     # Refused before sending: unknown or wrong fields.
     invalid: int = 0
-    # Lost because librdkafka's queue and the fallback were full, or the producer closed.
+    # Lost because the spool, or without one all queues, were full, or the producer closed.
     dropped: int = 0
-    # Stored by Kafka, on all in-sync replicas.
+    # Stored by Kafka, on all in-sync replicas; with memory:// kept in memory.
     delivered: int = 0
-    # Given up: not stored within the delivery timeout, or refused by Kafka for good.
+    # Given up: refused by Kafka for good, unreadable in the spool, or, without one, not stored in time.
     failed: int = 0
     # Inside librdkafka, waiting for Kafka.
     in_flight: int = 0
-    # In the fallback, waiting for room in librdkafka.
+    # In the spool, or without one in the fallback: waiting for room in librdkafka. After the close: left on disk.
     queued: int = 0
+    # Found on disk from earlier processes, and not yet delivered.
+    spooled: int = 0
+    # Of earlier processes, and stored by Kafka now.
+    recovered: int = 0
+    # Sent without metadata, tags and error message, because the redaction hook failed.
+    stripped: int = 0
 
     @property
     def waiting(self) -> int:
-        """How many events may still be delivered."""
+        """How many events of this producer may still be delivered."""
         return self.in_flight + self.queued
 
 
@@ -41,6 +48,7 @@ class Tally:
         # Reentrant, for a signal handler or a finalizer may track an event while this thread counts one.
         self._lock = threading.RLock()
         self._tracked = self._invalid = self._dropped = self._delivered = self._failed = 0
+        self._recovered = self._stripped = 0
 
     def count_tracked(self) -> None:
         """Count a call of track()."""
@@ -62,13 +70,23 @@ class Tally:
         with self._lock:
             self._delivered += 1
 
-    def count_failed(self) -> None:
-        """Count an event that was given up."""
+    def count_failed(self, events: int = 1) -> None:
+        """Count events that were given up."""
         with self._lock:
-            self._failed += 1
+            self._failed += events
 
-    def snapshot(self, queued: int) -> Counters:
-        """Return the counts; `queued` is what the fallback holds now."""
+    def count_recovered(self) -> None:
+        """Count an event of an earlier process that Kafka stored."""
+        with self._lock:
+            self._recovered += 1
+
+    def count_stripped(self) -> None:
+        """Count an event whose private fields were taken away."""
+        with self._lock:
+            self._stripped += 1
+
+    def snapshot(self, queued: int, spooled: int) -> Counters:
+        """Return the counts; `queued` and `spooled` are what lies in the fallback and on disk now."""
         with self._lock:
             done = self._invalid + self._dropped + self._delivered + self._failed
             return Counters(
@@ -79,4 +97,7 @@ class Tally:
                 failed=self._failed,
                 in_flight=self._tracked - done - queued,
                 queued=queued,
+                spooled=spooled,
+                recovered=self._recovered,
+                stripped=self._stripped,
             )

@@ -40,6 +40,7 @@ def replay(
     from tokentide.console.trace import replay as publish
     from tokentide.console.trace.replay import MAX_WAITING
     from tokentide.producers import ProducerSettings, UsageProducer
+    from tokentide.producers.settings import NO_SPOOL
     from tokentide.schemas import SettingsError
 
     options = trace_options(models=models, users=users, teams=teams, start=start)
@@ -58,7 +59,12 @@ def replay(
                 f"The topic {settings.topics.events} does not exist on {settings.kafka.broker}; create it with "
                 "`tokentide topics init`."
             )
-        sender = with_changes(ProducerSettings.from_env(), kafka=settings.kafka, topic=settings.topics.events)
+        sender = with_changes(
+            ProducerSettings.from_env(),
+            kafka=settings.kafka,
+            topic=settings.topics.events,
+            spool_dir=NO_SPOOL,  # what is not stored is reported, and replayed from the trace
+        )
         progress.reset(task, description="Publishing", total=total)
         with UsageProducer(sender) as producer:
             result = publish(

@@ -15,6 +15,7 @@ from tokentide.console.lag import wait_until_settled
 from tokentide.console.stack import Stack
 from tokentide.console.trace import Pacer, Rate, TraceOptions, generate_trace, read_trace, replay
 from tokentide.producers import ProducerSettings, UsageProducer
+from tokentide.producers.settings import NO_SPOOL
 from tokentide.schemas import Budget
 
 __all__ = ["DemoPlan", "DemoResult", "run_demo"]
@@ -73,7 +74,7 @@ def run_demo(
         else:
             settled_at.append(clock())
 
-    sender = ProducerSettings(kafka=settings.kafka, topic=settings.topics.events)
+    sender = ProducerSettings(kafka=settings.kafka, topic=settings.topics.events, spool_dir=NO_SPOOL)
     with Watcher(settings, known.events, view.show) as watcher, UsageProducer(sender) as producer:
         view.say(f"Replaying {trace.name}: {known.events:,} events.")
         published_from = clock()

@@ -1,0 +1,322 @@
+"""All events that Kafka has not yet: in which order they go to its client, and where they lie until then."""
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+
+from confluent_kafka import KafkaError, Message
+
+from tokentide.producers.complaints import Complaints
+from tokentide.producers.fallback import Fallback
+from tokentide.producers.record import Record
+from tokentide.producers.segment import pack
+from tokentide.producers.settings import ProducerSettings
+from tokentide.producers.spool import Place, Spool
+from tokentide.producers.spool_folder import Destination, adopt, default_roots, destination_folder, owners
+from tokentide.producers.spool_writer import SpoolFullError, SpoolWriter
+
+__all__ = ["Backlog", "Produce", "Ticket"]
+
+_AGAIN_SECONDS = 10.0
+_RETRY_SECONDS = 1.0
+
+
+class Ticket:
+    """Which event it is, for when Kafka answers: the delivery report calls it.
+
+    One object an event, not the four of a partial and its tuples: with 100,000 events under way the garbage
+    collector's looks at them cost more than writing them to the spool.
+    """
+
+    __slots__ = ("is_own", "offset", "report", "segment", "spool")
+
+    def __init__(self, spool: Spool | None, place: Place | None, is_own: bool) -> None:
+        self.spool = spool
+        self.segment = place.segment if place is not None else None
+        self.offset = place.offset if place is not None else 0
+        self.is_own = is_own
+        """Tracked by this process."""
+        self.report: Callable[[Ticket, KafkaError | None], None] | None = None
+
+    @property
+    def place(self) -> Place | None:
+        """Where it stands on disk; None when it lies in memory only."""
+        return None if self.segment is None else Place(self.segment, self.offset)
+
+    def __call__(self, error: KafkaError | None, message: Message) -> None:
+        """Take Kafka's answer."""
+        if self.report is not None:
+            self.report(self, error)
+
+
+Produce = Callable[[Record, Ticket], bool]
+"""Hands a record to Kafka's client; False when the client has no room."""
+
+
+class Backlog:
+    """The spool of this process, the fallback for when the disk takes nothing, and the spools of dead processes.
+
+    The caller holds `lock` around each call, except `tend`, `open` and `release`, which are for one thread at a time.
+    `lost` is told how many own events could not be read back.
+    """
+
+    def __init__(
+        self,
+        settings: ProducerSettings,
+        lock: threading.RLock,
+        complaints: Complaints,
+        lost: Callable[[int], None],
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._settings = settings
+        self._lock = lock
+        self._complaints = complaints
+        self._lost = lost
+        self._monotonic = monotonic
+        self._fallback = Fallback(settings.fallback_events)
+        self._in_memory = Ticket(None, None, True)
+        self._own: SpoolWriter | None = None
+        self._adopted: Spool | None = None
+        self._destination: Path | None = None
+        self._retries: deque[Ticket] = deque()
+        self._own_retries = 0
+        self._retry_at = self._open_at = self._adopt_at = 0.0
+        self._is_inside = False
+        self._has_complained = False
+        self._refused = 0
+        self.looks = 0
+        """How often all spools of dead processes were looked for, and none was left."""
+
+    @property
+    def queued(self) -> int:
+        """How many own events are not with Kafka's client."""
+        return len(self._fallback) + self._own_retries + (self._own.behind if self._own else 0)
+
+    @property
+    def spooled(self) -> int:
+        """How many events of dead processes were found and not yet stored."""
+        return self._adopted.waiting if self._adopted else 0
+
+    @property
+    def destination(self) -> Path | None:
+        """The folder of the spools; None without one."""
+        return self._destination
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the spool refused events since it was last empty."""
+        return self._refused > 0
+
+    def open(self) -> None:
+        """Make the spool of this process. The first trouble is logged; `tend` tries again."""
+        if not self._settings.has_spool or self._own is not None:
+            return
+        self._open_at = self._monotonic() + _AGAIN_SECONDS
+        chosen = self._settings.spool_dir
+        reasons = []
+        for root in [Path(chosen)] if chosen else default_roots():
+            try:
+                where = Destination(self._settings.kafka.broker, self._settings.topic)
+                folder = destination_folder(root, where)
+                self._own = SpoolWriter(
+                    folder, self._settings.spool_bytes, self._settings.spool_fsync_seconds, self._monotonic
+                )
+            except OSError as error:
+                reasons.append(str(error))
+            else:
+                self._destination = folder
+                return
+        self._complain_of_disk("; ".join(reasons))
+
+    def accept(self, record: Record, produce: Produce) -> bool:
+        """Keep the record, and hand it on when nothing waits before it; return False when there is no room for it."""
+        if self._is_inside:  # a signal handler or a finalizer, in the middle of another call
+            return self._fallback.put(record)
+        self._is_inside = True
+        try:
+            is_kept = self._accept(record, produce)
+            if len(self._fallback):
+                self._settle()
+            return is_kept
+        finally:
+            self._is_inside = False
+
+    def _accept(self, record: Record, produce: Produce) -> bool:
+        own = self._own
+        if len(self._fallback):
+            self._settle()
+        if own is not None and not len(self._fallback):
+            try:
+                place = own.append(pack(record))
+            except SpoolFullError:
+                self._refused += 1
+                return False
+            if place is not None:
+                if own.behind == 1 and produce(record, Ticket(own, place, True)):
+                    own.hand(place)
+                return True
+        is_first = not len(self._fallback) and (own is None or not own.behind)
+        return (is_first and produce(record, self._in_memory)) or self._fallback.put(record)
+
+    def _settle(self) -> None:
+        """Write what lies in memory to the disk, as soon as it takes events again."""
+        while self._own is not None and (record := self._fallback.first()) is not None:
+            try:
+                if self._own.append(pack(record)) is None:
+                    return
+            except SpoolFullError:
+                return
+            self._fallback.remove_first()
+
+    def drain(self, produce: Produce, most: int, *, with_adopted: bool) -> bool:
+        """Hand on at most so many records, the oldest first; return whether there may be more to do now."""
+        if self._is_inside:
+            return False
+        self._is_inside = True
+        try:
+            return all(self._hand_one(produce, with_adopted) for _ in range(most))
+        finally:
+            self._is_inside = False
+            if self._own is not None and (lost := self._own.take_lost()):
+                self._lost(lost)
+                self._complain_of_damage(lost)
+
+    def _hand_one(self, produce: Produce, with_adopted: bool) -> bool:
+        if self._retries and self._monotonic() >= self._retry_at:
+            return self._hand_again(produce)
+        if len(self._fallback):
+            self._settle()
+        if self._own is not None and (found := self._own.next()) is not None:
+            return self._hand(self._own, *found, produce, is_own=True)
+        record = self._fallback.first()
+        if record is not None:
+            if produce(record, self._in_memory):
+                self._fallback.remove_first()
+                return True
+            return False
+        if with_adopted and self._adopted is not None and (found := self._adopted.next()) is not None:
+            return self._hand(self._adopted, *found, produce, is_own=False)
+        return False
+
+    @staticmethod
+    def _hand(spool: Spool, place: Place, record: Record, produce: Produce, *, is_own: bool) -> bool:
+        if not produce(record, Ticket(spool, place, is_own)):
+            return False
+        spool.hand(place)
+        return True
+
+    def _hand_again(self, produce: Produce) -> bool:
+        ticket = self._retries[0]
+        place = ticket.place
+        if ticket.spool is not None and place is not None:
+            record = ticket.spool.again(place)
+            if record is not None and not produce(record, ticket):
+                return False
+        self._retries.popleft()
+        self._own_retries -= ticket.is_own
+        return True
+
+    def done(self, ticket: Ticket) -> None:
+        """Forget an event: Kafka has it, or refuses it for good."""
+        place = ticket.place
+        if ticket.spool is not None and place is not None:
+            ticket.spool.done(place)
+
+    def put_back(self, ticket: Ticket) -> None:
+        """Have an event sent again, in a second, from the disk."""
+        if not self._retries:
+            self._retry_at = self._monotonic() + _RETRY_SECONDS
+        self._retries.append(ticket)
+        self._own_retries += ticket.is_own
+
+    def drop_memory(self) -> int:
+        """Forget what lies in memory only; return how many events that were."""
+        return self._fallback.clear()
+
+    def look_again(self) -> int:
+        """Have `tend` look for the spools of dead processes at once; return how often it did before."""
+        self._adopt_at = 0.0
+        return self.looks
+
+    def tend(self) -> None:
+        """Do what takes time: delete, make and sync files, find the spools of dead processes. Blocks."""
+        now = self._monotonic()
+        own = self._own
+        if own is None and now >= self._open_at:
+            self.open()
+        if own is not None:
+            own.tidy()
+            own.prepare()
+            with self._lock:
+                own.rotate()
+            own.sync()
+            if own.trouble is not None:
+                self._complain_of_disk(str(own.trouble))
+            elif self._has_complained:
+                self._has_complained = False
+                self._complaints.warn("disk again", "usage events are kept on disk again")
+            if self._refused and own.has_room:
+                refused, self._refused = self._refused, 0
+                self._complaints.warn(
+                    "room", f"the spool has room again; {refused} usage events were dropped"
+                )
+        if self._destination is not None and (self._adopted is not None or now >= self._adopt_at):
+            self._tend_adopted(self._destination)
+
+    def _tend_adopted(self, destination: Path) -> None:
+        adopted = self._adopted
+        if adopted is not None:
+            adopted.tidy()
+            with self._lock:
+                lost, asides = adopted.take_lost(), adopted.take_asides()
+            if lost or asides:
+                self._complain_of_damage(lost)
+            if not adopted.is_finished:
+                return
+            with self._lock:
+                self._adopted = None
+            adopted.release()
+        for folder in owners(destination):
+            if self._own is not None and folder == self._own.folder:
+                continue
+            found = adopt(folder, self._settings.spool_max_age_seconds)
+            if found is not None:
+                with self._lock:
+                    self._adopted = found
+                return
+        self._adopt_at = self._monotonic() + _AGAIN_SECONDS
+        self.looks += 1
+        if any(destination.glob("*.expired")):
+            self._complaints.warn(
+                "expired",
+                f"usage events too old to be sent safely are kept in {destination} as *.expired; see "
+                "`tokentide spool list`",
+            )
+
+    def _complain_of_damage(self, lost: int) -> None:
+        self._complaints.warn(
+            "damaged",
+            f"{lost} usage events in the spool could not be read; damaged files are kept in {self._destination} as "
+            "*.corrupt",
+        )
+
+    def _complain_of_disk(self, reason: str) -> None:
+        if not self._has_complained:
+            self._has_complained = True
+            self._complaints.warn(
+                "disk", f"usage events are kept in memory only, for the spool cannot be written: {reason}"
+            )
+
+    def release(self) -> None:
+        """Leave what is on disk to the next process."""
+        for spool in (self._own, self._adopted):
+            if spool is not None:
+                spool.release()
+
+    def forget(self) -> None:
+        """Close what belongs to the parent process, in a forked child."""
+        for spool in (self._own, self._adopted):
+            if spool is not None:
+                spool.forget()

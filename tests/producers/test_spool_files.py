@@ -1,0 +1,326 @@
+"""The files of a spool: what is written, what is read back, and what damage and a full disk do."""
+
+import resource
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tokentide.producers.record import Record
+from tokentide.producers.segment import SEGMENT_BYTES, DamagedError, pack, unpack
+from tokentide.producers.spool import Place, Spool
+from tokentide.producers.spool_folder import (
+    Destination,
+    adopt,
+    default_roots,
+    destination_folder,
+    destinations,
+    owners,
+)
+from tokentide.producers.spool_left import left, revive, take_over
+from tokentide.producers.spool_writer import SpoolFullError, SpoolWriter
+
+WHERE = Destination("kafka:9092", "usage.events")
+WEEK = 7 * 86_400.0
+LARGE = 1_000_000
+
+
+def record(name: str, size: int = 10) -> Record:
+    return Record(name.encode(), b"v" * size, [("ce_id", name.encode()), ("empty", b"")])
+
+
+def writer(root: Path, monotonic: Callable[[], float] = lambda: 0.0) -> SpoolWriter:
+    return SpoolWriter(destination_folder(root, WHERE), 1024**3, 0, monotonic)
+
+
+def write(spool: SpoolWriter, *names: str, size: int = 10) -> list[Place]:
+    places = [spool.append(pack(record(name, size))) for name in names]
+    return [place for place in places if place is not None]
+
+
+def read(spool: Spool) -> list[str]:
+    """Hand on and store everything."""
+    keys = []
+    while (found := spool.next()) is not None:
+        place, each = found
+        keys.append(each.key.decode())
+        spool.hand(place)
+        spool.done(place)
+    return keys
+
+
+def heirs(root: Path, age: float = WEEK) -> list[Spool]:
+    found = [adopt(folder, age) for folder in owners(destination_folder(root, WHERE))]
+    return [spool for spool in found if spool is not None]
+
+
+def damage(spool: SpoolWriter, offset: int, data: bytes) -> None:
+    with (spool.folder / "00000001.segment").open("r+b") as file:
+        file.seek(offset)
+        file.write(data)
+
+
+@contextmanager
+def files_of_at_most(size: int) -> Iterator[None]:
+    """As on a full disk: files cannot grow beyond this."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.parametrize(
+    "one",
+    [
+        Record(b"ann", b"{}", [("ce_id", b"1"), ("content-type", b"application/json")]),
+        Record(b"", b"", []),
+        Record("ä".encode(), b"\x00\xff" * 9000, [("name", b"")]),
+    ],
+)
+def test_a_record_is_read_back_as_it_was_written(one: Record) -> None:
+    assert unpack(pack(one)) == one
+
+
+@pytest.mark.parametrize("body", [b"", b"\x01", b"\x02\x00\x00\x00", pack(record("a"))[:-1], b"\xff" * 40])
+def test_other_bytes_are_no_record(body: bytes) -> None:
+    with pytest.raises(DamagedError):
+        unpack(body)
+
+
+def test_an_heir_reads_what_was_not_stored_in_order(tmp_path: Path) -> None:
+    spool = writer(tmp_path)
+    places = write(spool, "a", "b", "c", "d")
+    for place in places[:3]:
+        spool.hand(place)
+    spool.done(places[0])
+    spool.done(places[2])
+    spool.release()
+
+    (heir,) = heirs(tmp_path)
+
+    assert (heir.waiting, heir.behind) == (2, 2)
+    assert read(heir) == ["b", "d"]
+    heir.release()
+    assert heirs(tmp_path) == []
+    assert [path.name for path in destination_folder(tmp_path, WHERE).iterdir()] == ["destination.json"]
+
+
+def test_a_live_owner_keeps_its_spool(tmp_path: Path) -> None:
+    spool = writer(tmp_path)
+    write(spool, "a")
+
+    assert heirs(tmp_path) == []
+
+    spool.release()
+    (heir,) = heirs(tmp_path)
+    assert heirs(tmp_path) == []
+    heir.release()
+
+
+def test_segments_are_deleted_when_kafka_has_all_of_them(tmp_path: Path) -> None:
+    spool = writer(tmp_path)
+    names = [str(number) for number in range(10)]
+    write(spool, *names, size=LARGE)
+    before = len(list(spool.folder.glob("*.segment")))
+
+    keys = read(spool)
+
+    spool.tidy()
+    after = len(list(spool.folder.glob("*.segment")))
+    spool.release()
+    assert (before, after) == (3, 1)
+    assert keys == names
+    assert not spool.folder.exists()
+
+
+def test_a_damaged_record_is_left_out_and_its_file_kept_aside(tmp_path: Path) -> None:
+    spool = writer(tmp_path)
+    places = write(spool, "a", "b", "c")
+    damage(spool, places[2].offset - 1, b"!")
+    spool.release()
+
+    (heir,) = heirs(tmp_path)
+    keys = read(heir)
+    heir.release()
+
+    assert keys == ["a", "c"]
+    assert heir.take_lost() == 1
+    (aside,) = heir.take_asides()
+    assert aside.name.endswith("-00000001.corrupt")
+    assert [each.state for each in left(tmp_path)] == ["corrupt"]
+
+
+def test_what_stands_before_a_torn_end_is_read(tmp_path: Path) -> None:
+    spool = writer(tmp_path)
+    places = write(spool, "a", "b", "c")
+    damage(spool, places[2].offset, b"\xff\xff\xff\xff")
+    spool.release()
+
+    (heir,) = heirs(tmp_path)
+    keys = read(heir)
+    heir.release()
+
+    assert keys == ["a", "b"]
+    assert len(heir.take_asides()) == 1
+
+
+@pytest.mark.parametrize("content", [b"", b"\x00" * 100, b"garbage" * 100])
+def test_a_file_that_is_no_segment_stops_nothing(tmp_path: Path, content: bytes) -> None:
+    spool = writer(tmp_path)
+    write(spool, "a")
+    (spool.folder / "00000000.segment").write_bytes(content)
+    spool.release()
+
+    (heir,) = heirs(tmp_path)
+    keys = read(heir)
+    heir.release()
+
+    assert keys == ["a"]
+    assert len(heir.take_asides()) == (content[:1] == b"g")
+
+
+def test_a_segment_that_somebody_deleted_is_lost_and_stops_nothing(tmp_path: Path) -> None:
+    spool = writer(tmp_path)
+    write(spool, *"abcdefgh", size=LARGE)
+    (spool.folder / "00000001.segment").unlink()
+    spool.release()
+
+    (heir,) = heirs(tmp_path)
+    assert read(heir) == ["e", "f", "g", "h"]
+    heir.release()
+
+
+def test_the_bound_refuses_new_events_and_keeps_the_old_ones(tmp_path: Path) -> None:
+    spool = SpoolWriter(destination_folder(tmp_path, WHERE), 2 * SEGMENT_BYTES, 0)
+    write(spool, *"abcdefgh", size=LARGE)
+
+    with pytest.raises(SpoolFullError):
+        write(spool, "i", size=LARGE)
+
+    assert read(spool) == list("abcdefgh")
+    spool.tidy()
+    assert len(write(spool, "i", size=LARGE)) == 1
+    spool.release()
+
+
+def test_a_full_disk_is_tried_again_after_a_while(tmp_path: Path) -> None:
+    now = [0.0]
+    spool = writer(tmp_path, lambda: now[0])
+    write(spool, *"abcd", size=LARGE)
+
+    with files_of_at_most(1_000_000):
+        now[0] = 1.0
+        refused = write(spool, "e", size=LARGE)
+        spool.prepare()
+        trouble = spool.trouble
+    still = write(spool, "f", size=LARGE)
+    now[0] = 12.0
+    taken = write(spool, "g", size=LARGE)
+
+    assert (len(refused), len(still), len(taken)) == (0, 0, 1)
+    assert trouble is not None
+    assert spool.trouble is None
+    assert read(spool) == list("abcdg")
+    spool.release()
+
+
+def test_a_record_larger_than_a_segment_is_not_taken(tmp_path: Path) -> None:
+    spool = writer(tmp_path)
+
+    assert write(spool, "a", size=SEGMENT_BYTES) == []
+    assert len(write(spool, "b")) == 1
+    spool.release()
+
+
+def test_a_spare_segment_is_made_in_advance(tmp_path: Path) -> None:
+    spool = writer(tmp_path)
+    spool.prepare()
+    made = len(list(spool.folder.glob("*.segment")))
+
+    with files_of_at_most(1_000_000):
+        taken = write(spool, *"abcdef", size=LARGE)
+
+    spool.release()
+    assert made == 2
+    assert len(taken) == 6
+
+
+def test_an_old_segment_gets_no_new_events(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tokentide.producers.spool_writer._MOST_AGE_SECONDS", -1.0)
+    spool = writer(tmp_path)
+    spool.prepare()
+    write(spool, "a")
+
+    spool.rotate()
+    (place,) = write(spool, "b")
+
+    assert place.segment.path.name == "00000002.segment"
+    assert read(spool) == ["a", "b"]
+    spool.release()
+
+
+def test_old_segments_are_kept_aside_until_somebody_wants_them(tmp_path: Path) -> None:
+    spool = writer(tmp_path)
+    write(spool, "a")
+    spool.release()
+
+    (aged,) = heirs(tmp_path, age=-1.0)
+    aged.release()
+    (aside,) = left(tmp_path)
+    revive(tmp_path, WHERE)
+    (heir,) = heirs(tmp_path)
+
+    assert aged.waiting == 0
+    assert (aside.state, aside.events) == ("expired", 1)
+    assert read(heir) == ["a"]
+    heir.release()
+
+
+def test_what_was_for_another_broker_can_be_taken_over(tmp_path: Path) -> None:
+    spool = writer(tmp_path)
+    write(spool, "a")
+    spool.release()
+    elsewhere = Destination("kafka-2:9092", "usage.events")
+
+    take_over(tmp_path, elsewhere)
+
+    assert [(each.destination, each.state, each.events) for each in left(tmp_path)] == [
+        (elsewhere, "dead", 1)
+    ]
+
+
+def test_the_list_tells_the_living_from_the_dead(tmp_path: Path) -> None:
+    alive, dead = writer(tmp_path), writer(tmp_path)
+    write(alive, "a", "b")
+    write(dead, "c")
+    dead.release()
+
+    found = {each.path: each for each in left(tmp_path)}
+
+    assert (found[alive.folder].state, found[alive.folder].events) == ("live", 2)
+    assert (found[dead.folder].state, found[dead.folder].events) == ("dead", 1)
+    assert found[dead.folder].oldest is not None
+    alive.release()
+
+
+def test_each_topic_of_each_broker_has_a_folder_that_says_so(tmp_path: Path) -> None:
+    wanted = {
+        Destination("a:1", "usage.events"),
+        Destination("b:1", "usage.events"),
+        Destination("a:1", "../x"),
+    }
+
+    folders = {destination_folder(tmp_path, each) for each in wanted}
+
+    assert len(folders) == 3
+    assert {folder.parent for folder in folders} == {tmp_path}
+    assert {folder.stat().st_mode & 0o777 for folder in folders} == {0o700}
+    assert {where for _, where in destinations(tmp_path)} == wanted
+
+
+def test_the_default_place_is_the_users_state_folder() -> None:
+    assert default_roots({"XDG_STATE_HOME": "/s", "HOME": "/h"})[0] == Path("/s/tokentide/spool")
+    assert default_roots({"HOME": "/h"})[0].is_relative_to("/h")
