@@ -67,7 +67,7 @@ def test_each_test_has_its_own(usage_events):
     )
 
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "tokentide.producers.testing", "test_service.py"],
+        [sys.executable, "-m", "pytest", "-q", "test_service.py"],
         cwd=tmp_path,
         capture_output=True,
         text=True,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tokentide.producers.record import Record
+from tokentide.producers.cloud_event import Record
 from tokentide.producers.segment import SEGMENT_BYTES, DamagedError, pack, unpack
 from tokentide.producers.spool import Place, Spool
 from tokentide.producers.spool_folder import (

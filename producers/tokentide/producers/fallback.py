@@ -2,7 +2,7 @@
 
 from collections import deque
 
-from tokentide.producers.record import Record
+from tokentide.producers.cloud_event import Record
 
 __all__ = ["Fallback"]
 

@@ -11,11 +11,11 @@ from typing import Any, Self
 from confluent_kafka import KafkaError, KafkaException, Producer
 from pydantic import ValidationError
 
+from tokentide.producers.cloud_event import Record, record_of
 from tokentide.producers.complaints import Complaints, LibrdkafkaLog
 from tokentide.producers.counters import Counters, Tally
 from tokentide.producers.memory import MEMORY, captured, keep
 from tokentide.producers.process import abandon, close_at_worker_exit, register
-from tokentide.producers.record import Record, record_of
 from tokentide.producers.settings import ProducerSettings
 from tokentide.producers.spool_backlog import Backlog, Ticket
 from tokentide.schemas import InvalidEventError, SettingsError, UsageEvent

@@ -15,7 +15,7 @@ import zlib
 from functools import lru_cache
 from pathlib import Path
 
-from tokentide.producers.record import Headers, Record
+from tokentide.producers.cloud_event import Headers, Record
 
 __all__ = ["FIRST", "MOST_BODY_BYTES", "SEGMENT_BYTES", "DamagedError", "Segment", "pack", "unpack"]
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from tokentide.producers.record import Record
+from tokentide.producers.cloud_event import Record
 from tokentide.producers.segment import FIRST, DamagedError, Segment
 
 __all__ = ["Place", "Spool"]

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from confluent_kafka import KafkaError, Message
 
+from tokentide.producers.cloud_event import Record
 from tokentide.producers.complaints import Complaints
 from tokentide.producers.fallback import Fallback
-from tokentide.producers.record import Record
 from tokentide.producers.segment import pack
 from tokentide.producers.settings import ProducerSettings
 from tokentide.producers.spool import Place, Spool

@@ -10,7 +10,7 @@ from typing import Any
 from support.door import Door
 from support.oracle import read_topic
 
-from tokentide.producers.record import record_of
+from tokentide.producers.cloud_event import record_of
 from tokentide.schemas import UsageEvent
 
 CLOUD_EVENT = {"ce_specversion": "1.0", "ce_type": "ai.usage.recorded.v1", "ce_source": "/checkout"}

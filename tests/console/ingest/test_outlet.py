@@ -9,7 +9,7 @@ import pytest
 
 from tokentide.console.ingest import IngestSettings
 from tokentide.console.ingest.outlet import Outlet
-from tokentide.producers.record import Record
+from tokentide.producers.cloud_event import Record
 from tokentide.schemas import KafkaSettings, ServiceUnavailableError, SettingsError
 
 NOWHERE = IngestSettings(kafka=KafkaSettings(broker="127.0.0.1:1"), ack_timeout_seconds=0.5).producer()

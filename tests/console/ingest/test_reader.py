@@ -6,7 +6,7 @@ from typing import Any
 
 from tokentide.console.ingest.keys import ANYBODY, Client
 from tokentide.console.ingest.reader import Reader, Reading
-from tokentide.producers.record import record_of
+from tokentide.producers.cloud_event import record_of
 from tokentide.schemas import UsageEvent
 
 NOW = datetime(2026, 11, 28, 1, 30, tzinfo=UTC)

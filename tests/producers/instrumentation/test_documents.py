@@ -18,14 +18,15 @@ DOCUMENT = (Path(__file__).parents[3] / "docs" / "sdk.md").read_text()
 BEFORE = {
     "mistralai": (
         "import os, mistralai.client.sdkconfiguration as sdk\n"
-        "sdk.SERVERS['eu'] = os.environ['MODEL_SERVER']\n"
+        "sdk.SERVERS['global'] = os.environ['MODEL_SERVER']\n"
     ),
     "langchain": (
         "from langchain_core.language_models import FakeMessagesListChatModel\n"
         "from langchain_core.messages import AIMessage\n"
         "counted = {'input_tokens': 8, 'output_tokens': 10, 'total_tokens': 18}\n"
         "named = {'model_name': 'gpt-4o-mini', 'model_provider': 'openai'}\n"
-        "model = FakeMessagesListChatModel("
+        "class ChatOpenai(FakeMessagesListChatModel): ...\n"  # langchain-core takes the provider from the name
+        "model = ChatOpenai("
         "responses=[AIMessage('Hi', usage_metadata=counted, response_metadata=named)])\n"
     ),
 }
@@ -118,7 +119,7 @@ def lay_down(server: ModelServer) -> None:
     }
     content = {"role": "model", "parts": [{"text": "Hello"}]}
     gemini = {"candidates": [{"content": content, "finishReason": "STOP"}], "usageMetadata": counts}
-    server.answer("/v1beta/models/gemini-2.5-flash:generateContent", json_answer(gemini))
+    server.answer("/v1/models/gemini-2.5-flash:generateContent", json_answer(gemini))
     said = {"role": "assistant", "content": "Hello"}
     counted = {"prompt_eval_count": 26, "eval_count": 282}
     server.answer("/api/chat", json_answer({"model": "llama3.2", "message": said, "done": True, **counted}))

@@ -7,7 +7,7 @@ from urllib.parse import unquote
 from pydantic_core import from_json
 
 from tokentide.console.ingest.refusal import Refusal
-from tokentide.producers.record import EVENT_TYPE
+from tokentide.producers.cloud_event import EVENT_TYPE
 from tokentide.schemas import InvalidEventError
 
 __all__ = ["MAX_EVENTS", "MEDIA_TYPES", "Incoming", "events_in", "unwrapped"]

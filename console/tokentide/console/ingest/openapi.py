@@ -3,7 +3,7 @@
 from typing import Any
 
 from tokentide.console.ingest.incoming import MAX_EVENTS, MEDIA_TYPES
-from tokentide.producers.record import EVENT_TYPE
+from tokentide.producers.cloud_event import EVENT_TYPE
 from tokentide.schemas import UsageEvent
 
 __all__ = ["event_schemas", "request_body"]

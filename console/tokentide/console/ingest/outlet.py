@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from tokentide.producers import ProducerSettings
+from tokentide.producers.cloud_event import Record
 from tokentide.producers.complaints import LibrdkafkaLog
-from tokentide.producers.record import Record
 from tokentide.schemas import ServiceUnavailableError, SettingsError
 
 __all__ = ["Outlet"]

@@ -12,7 +12,7 @@ from tokentide.console.ingest.incoming import Incoming, unwrapped
 from tokentide.console.ingest.keys import Client
 from tokentide.console.ingest.refusal import Problem
 from tokentide.console.ingest.spellings import canonical_fields, spelt_as_sent
-from tokentide.producers.record import Record, record_of
+from tokentide.producers.cloud_event import Record, record_of
 from tokentide.producers.usage import event_id_of
 from tokentide.schemas import InvalidEventError, UsageEvent, new_event_id
 from tokentide.schemas.provider import canonical_provider

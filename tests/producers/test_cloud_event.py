@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tokentide.producers.record import record_of
+from tokentide.producers.cloud_event import record_of
 from tokentide.schemas import ApiOperation, Status, UsageEvent
 
 NOON = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
