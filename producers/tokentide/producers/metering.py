@@ -11,7 +11,7 @@ from tokentide.producers.default import default_producer
 from tokentide.producers.metered_call import CallSpec, MeteredCall, ReadUsage
 from tokentide.producers.metered_streams import watched, watched_async
 from tokentide.producers.observation import Guards, Tracker, complain
-from tokentide.producers.usage import Usage, event_id_of
+from tokentide.producers.usage import Usage, event_id_of, joined_metadata
 from tokentide.schemas.provider import canonical_provider
 
 __all__ = ["Meter", "MeteredCall", "meter", "record"]
@@ -154,9 +154,9 @@ def record(usage: Usage | None = None, /, *, producer: Tracker | None = None, **
     try:
         layers = [current_attribution(), usage.fields() if usage is not None else {}, fields]
         event = {name: value for layer in layers for name, value in layer.items()}
-        for name in ("tags", "metadata"):
-            merged = {key: value for layer in layers for key, value in (layer.get(name) or {}).items()}
-            event |= {name: merged} if merged else {}
+        tags = {key: value for layer in layers for key, value in (layer.get("tags") or {}).items()}
+        metadata = joined_metadata(fields.get("metadata") or {}, layers[1].get("metadata", {}))
+        event |= {name: value for name, value in (("tags", tags), ("metadata", metadata)) if value}
         if event.get("request_id") and event.get("provider") and not event.get("event_id"):
             event["event_id"] = event_id_of(canonical_provider(event["provider"]), event["request_id"])
         count_unattributed(event)

@@ -12,7 +12,7 @@ from tokentide.producers.attribution import count_unattributed, current_attribut
 from tokentide.producers.complaints import Complaints
 from tokentide.producers.extraction import ChunkReader, extract
 from tokentide.producers.process import register
-from tokentide.producers.usage import Usage, event_id_of
+from tokentide.producers.usage import Usage, event_id_of, joined_metadata
 
 __all__ = ["Guards", "Observation", "ObservationCounters", "Tracker", "complain", "observation_counters"]
 
@@ -242,7 +242,7 @@ class Observation:
         if usage is not None:
             read = usage.fields()
             if "metadata" in read:
-                read["metadata"] = {**fields.get("metadata", {}), **read["metadata"]}
+                read["metadata"] = joined_metadata(fields.get("metadata", {}), read["metadata"])
             fields |= read
             if usage.request_id:
                 fields["event_id"] = event_id_of(usage.provider, usage.request_id)

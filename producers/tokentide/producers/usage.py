@@ -7,7 +7,11 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any, Literal
 
-__all__ = ["Usage", "UsageStatus", "event_id_of"]
+from pydantic_core import to_json
+
+from tokentide.schemas.usage import MAX_METADATA_BYTES
+
+__all__ = ["Usage", "UsageStatus", "event_id_of", "joined_metadata"]
 
 UsageStatus = Literal["exact", "inconsistent", "estimated"]
 """Reported and adding up; reported, but contradicting itself; not reported (in part)."""
@@ -115,6 +119,20 @@ _ALWAYS = ("provider", "model", "api_operation")
 _REPORTED = {
     each.name: each.default for each in fields(Usage) if each.name not in ("usage_status", "raw_usage")
 }
+
+
+def joined_metadata(own: Mapping[str, Any], read: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the metadata of an event: what the service says, and what `Usage.fields()` adds.
+
+    An event holds 8 KiB: when that is too little for both, the provider's usage object gives way, and then the rest
+    of what was read. The event counts in any case.
+    """
+    joined = {**own, **read}
+    if own and len(to_json(joined, inf_nan_mode="null", fallback=str)) > MAX_METADATA_BYTES:
+        joined.pop("raw_usage", None)
+        if len(to_json(joined, inf_nan_mode="null", fallback=str)) > MAX_METADATA_BYTES:
+            return dict(own)
+    return joined
 
 
 def event_id_of(provider: str, request_id: str) -> str:

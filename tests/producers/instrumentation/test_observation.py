@@ -229,3 +229,20 @@ def test_a_refused_call_gives_no_event_but_a_count(recorder: Recorder) -> None:
     assert guard.asked == [("ada", None, call)]
     assert recorder.events == []
     assert observation_counters().refused == before.refused + 1
+
+
+@pytest.mark.parametrize(
+    ("length", "kept"),
+    [(10, {"note", "usage_status", "raw_usage"}), (8100, {"note", "usage_status"}), (8179, {"note"})],
+)
+def test_metadata_of_the_service_is_kept_and_the_event_never_grows_too_large(
+    recorder: Recorder, length: int, kept: set[str]
+) -> None:
+    observation = observe(recorder, defaults={"metadata": {"note": "x" * length}})
+
+    observation.answer(COMPLETION)
+    observation.end()
+
+    event = UsageEvent(**recorder.only())
+    assert event.metadata.keys() == kept
+    assert event.input_tokens == 19

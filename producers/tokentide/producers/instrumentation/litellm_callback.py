@@ -14,7 +14,7 @@ from tokentide.producers.instrumentation import checked_defaults
 from tokentide.producers.instrumentation.observe import DefaultTracker
 from tokentide.producers.instrumentation.runs import Runs
 from tokentide.producers.observation import Tracker, complain
-from tokentide.producers.usage import event_id_of
+from tokentide.producers.usage import event_id_of, joined_metadata
 from tokentide.schemas.provider import canonical_provider
 
 __all__ = ["litellm_callback"]
@@ -157,7 +157,7 @@ class _Calls:
         else:
             usage = extract(dict(logged), provider, model=model, api_operation=operation)
         read = usage.fields()
-        read["metadata"] = {**(fields.get("metadata") or {}), **read["metadata"]}
+        read["metadata"] = joined_metadata(fields.get("metadata") or {}, read["metadata"])
         if usage.request_id:
             read["event_id"] = event_id_of(usage.provider, usage.request_id)
         return fields | read
