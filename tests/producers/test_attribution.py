@@ -1,6 +1,7 @@
 """Who a call is attributed to: through nesting, tasks, threads, generators, and whatever values services have."""
 
 import asyncio
+import sys
 import threading
 import uuid
 from collections.abc import Generator
@@ -9,7 +10,6 @@ from typing import Any
 
 import pytest
 
-import tokentide.producers.attribution as attribution_module
 from tokentide.producers.attribution import (
     ATTRIBUTABLE,
     AttributedThreadPoolExecutor,
@@ -74,7 +74,8 @@ def test_every_attributable_field_is_one_of_an_event(name: str) -> None:
 def test_an_event_can_hold_whatever_is_attributed(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(attribution_module, "_complaints", Complaints())
+    # By its name in sys.modules: the package offers the function under the module's name.
+    monkeypatch.setattr(sys.modules[attribution.__module__], "_complaints", Complaints())
 
     class Unwritable:
         def __str__(self) -> str:
