@@ -7,14 +7,16 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from confluent_kafka import Message
 from support.closed_door import closed_door, open_door
 
 from tokentide.producers import Counters, ProducerSettings, UsageProducer
-from tokentide.schemas import KafkaSettings, UsageEvent
+from tokentide.schemas import Alert, AlertKind, AlertLevel, KafkaSettings, Scope, UsageEvent
 
 Read = Callable[[], list[Message]]
 QUICK = {"reconnect.backoff.max.ms": "200"}
@@ -163,6 +165,37 @@ def test_a_full_spool_refuses_new_events_and_says_when_it_has_room(
     assert producer.counters == Counters(tracked=accepted + 2, delivered=accepted + 1, dropped=1)
     assert any("the spool in" in line and "is full" in line for line in caplog.messages)
     assert len(set(ids(read()))) == accepted + 1
+
+
+def test_dropped_events_are_told_to_those_whose_totals_miss_them(topic: str, broker: str, read: Read) -> None:
+    """The topic of alerts is the one that is read here; events go to another one."""
+    chosen = replace(settings(broker, "events-" + topic), spool_bytes=0, alerts_topic=topic)
+    hour = datetime(2026, 3, 1, 12, tzinfo=UTC)
+    large: dict[str, Any] = {
+        "provider": "openai",
+        "model": "m",
+        "timestamp": hour,
+        "metadata": {"text": "x" * 8000},
+    }
+    with closed_door() as (door, address):
+        producer = UsageProducer(replace(chosen, kafka=KafkaSettings(broker=address)))
+        while producer.track(**large):
+            pass
+        for more in ({"team_id": "red", "user_id": "ann"}, {"team_id": "red"}, {"user_id": "bob"}):
+            assert not producer.track(**{**large, **more})
+        open_door(door, broker)
+        assert producer.flush(60) == 0
+        until(lambda: len(read()) == 3)
+        producer.close()
+
+    alerts = [Alert.model_validate_json(record.value() or b"") for record in read()]
+    missing = {(alert.scope, alert.scope_id): alert.requests for alert in alerts}
+    assert missing == {(Scope.TEAM, "red"): 2, (Scope.USER, "bob"): 1, (Scope.USER, ""): 1}
+    assert {(alert.kind, alert.level) for alert in alerts} == {
+        (AlertKind.EVENTS_DROPPED, AlertLevel.CRITICAL)
+    }
+    assert {(alert.period_start, alert.period_end) for alert in alerts} == {(hour, hour + timedelta(hours=1))}
+    assert len({alert.alert_id for alert in alerts}) == 3
 
 
 @pytest.mark.parametrize("folder", ["/dev/full", "/proc/nowhere"])

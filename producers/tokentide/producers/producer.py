@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from tokentide.producers.cloud_event import Record, record_of
 from tokentide.producers.complaints import Complaints, LibrdkafkaLog
 from tokentide.producers.counters import Counters, Tally
+from tokentide.producers.losses import Losses
 from tokentide.producers.memory import MEMORY, captured, keep
 from tokentide.producers.process import abandon, close_at_worker_exit, register
 from tokentide.producers.settings import ProducerSettings
@@ -102,6 +103,7 @@ class UsageProducer:
         except Exception as error:  # a mistake of ours is no reason to hurt the service
             why = f"{type(error).__name__}: {error}"
         self._tally.count_dropped()
+        self._losses.note(made)
         self._complaints.warn("dropped", f"a usage event was dropped: {why}")
         return False
 
@@ -161,12 +163,15 @@ class UsageProducer:
                 return 0
             self._closed = True
         before = self.counters
-        self.flush(self._settings.exit_timeout_seconds if timeout is None else timeout)
+        left = self.flush(self._settings.exit_timeout_seconds if timeout is None else timeout)
         with self._lock:
             self._tally.count_dropped(self._backlog.drop_memory())
             client, self._client = self._client, None
             thread, self._thread = self._thread, None
         if client is not None and thread is not None:
+            if self._losses and not left:
+                self._losses.tell(client)
+                client.flush(1.0)
             client.purge()
             client.flush(1.0)
             thread.join(1.0)
@@ -211,6 +216,7 @@ class UsageProducer:
         self._tally = Tally()
         self._complaints = Complaints()
         self._backlog = Backlog(self._settings, self._lock, self._complaints, self._tally.count_failed)
+        self._losses = Losses(self._settings.alerts_topic, self._settings.source)
         self._report = self._on_delivery
         self._client = None
         self._thread = None
@@ -327,6 +333,8 @@ class UsageProducer:
             try:
                 self._drain()
                 self._backlog.tend()
+                if self._losses and not self._backlog.queued:
+                    self._losses.tell(client)
             except Exception as error:  # the next events must not wait for ever for a mistake of ours
                 self._complaints.warn("internal", f"usage events wait: {type(error).__name__}: {error}")
 

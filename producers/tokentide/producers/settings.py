@@ -24,6 +24,8 @@ class ProducerSettings:
 
     kafka: KafkaSettings = field(default_factory=KafkaSettings)
     topic: str = TopicNames().events
+    # Where it is told that events found no room.
+    alerts_topic: str = TopicNames().alerts
     # CloudEvents `source` of events that name no service.
     source: str = "tokentide"
     # How long a record waits for others to share its request.
@@ -51,7 +53,11 @@ class ProducerSettings:
     redact: Callable[[UsageEvent], UsageEvent] | None = None
 
     def __post_init__(self) -> None:
-        problems = [f"{name} must not be empty" for name in ("topic", "source") if not getattr(self, name)]
+        problems = [
+            f"{name} must not be empty"
+            for name in ("topic", "alerts_topic", "source")
+            if not getattr(self, name)
+        ]
         if not all(self.kafka.broker.replace(" ", "").split(",")):
             problems.append(f"broker {self.kafka.broker!r} must be host:port, or several with commas between")
         least = {
@@ -76,7 +82,7 @@ class ProducerSettings:
 
     @classmethod
     def from_env(cls, variables: Mapping[str, str] | None = None) -> "ProducerSettings":
-        """Read `TOKENTIDE_BROKER`, `TOKENTIDE_KAFKA_*`, `TOKENTIDE_TOPIC_EVENTS` and `TOKENTIDE_PRODUCER_*`.
+        """Read `TOKENTIDE_BROKER`, `TOKENTIDE_KAFKA_*`, `TOKENTIDE_TOPIC_*` and `TOKENTIDE_PRODUCER_*`.
 
         Raises SettingsError that names every problem.
         """
@@ -91,9 +97,11 @@ class ProducerSettings:
             default: Any = defaults[name]
             return environment.number(f"TOKENTIDE_PRODUCER_{name.upper()}", default, least=least)
 
+        topics = TopicNames.read(environment)
         settings: dict[str, Any] = {
             "kafka": KafkaSettings.read(environment),
-            "topic": TopicNames.read(environment).events,
+            "topic": topics.events,
+            "alerts_topic": topics.alerts,
             "source": environment.text("TOKENTIDE_PRODUCER_SOURCE", cls.source),
             "linger_ms": whole("linger_ms", 0),
             "queue_events": whole("queue_events", 1),

@@ -18,6 +18,8 @@ class AlertKind(StrEnum):
     THRESHOLD = "threshold"
     BUDGET_EXCEEDED = "budget_exceeded"
     UNPRICED_MODEL = "unpriced_model"
+    EVENTS_DROPPED = "events_dropped"
+    """A service could not keep usage events while Kafka was away: they are missing in the totals of the scope."""
 
 
 class AlertLevel(StrEnum):
@@ -49,7 +51,10 @@ class Alert(BaseModel):
     unit: Unit | None = Field(default=None, strict=False)
     limit: Figure | None = None
     used: Figure | None = Field(default=None, description="USD or tokens, as `unit` says.")
-    requests: int | None = Field(default=None, description="For unpriced_model: how many requests so far.")
+    requests: int | None = Field(
+        default=None,
+        description="For unpriced_model: how many requests so far; for events_dropped: how many are missing.",
+    )
     message: str
     complete_up_to: AwareDatetime | None = Field(
         default=None,
@@ -61,8 +66,8 @@ class Alert(BaseModel):
 def alert_id(kind: AlertKind, subject: str, period_start: int, threshold_pct: int | None) -> str:
     """Return the id of an alert: 32 hex digits of SHA-256 over what makes it the same alert.
 
-    `subject` is `budget_id@revision` for a budget and `provider/model` for a model without a price;
-    `period_start` is in Unix seconds.
+    `subject` is `budget_id@revision` for a budget, `provider/model` for a model without a price, and who dropped what
+    when for dropped events; `period_start` is in Unix seconds.
     """
     parts = (kind.value, subject, str(period_start), str(threshold_pct or ""))
     return hashlib.sha256("\x1f".join(parts).encode()).hexdigest()[:32]
