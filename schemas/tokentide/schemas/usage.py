@@ -4,8 +4,8 @@ Counts follow the OpenTelemetry GenAI conventions (`gen_ai.usage.*`): `input_tok
 and written to a cache, `output_tokens` includes reasoning tokens. New fields are optional, always.
 """
 
+import os
 import time
-import uuid
 from datetime import UTC, datetime
 from decimal import Decimal
 from enum import StrEnum
@@ -38,9 +38,10 @@ LATEST = datetime(2100, 1, 1, tzinfo=UTC)
 def new_event_id() -> str:
     """Return a new UUIDv7 (RFC 9562): 48 bits of Unix milliseconds, then random bits."""
     milliseconds = time.time_ns() // 1_000_000
-    random_bits = uuid.uuid4().int & ((1 << 74) - 1)
-    high, low = random_bits >> 62, random_bits & ((1 << 62) - 1)
-    return str(uuid.UUID(int=milliseconds << 80 | 7 << 76 | high << 64 | 0b10 << 62 | low))
+    random_bits = int.from_bytes(os.urandom(10))
+    high, low = random_bits >> 68, random_bits & ((1 << 62) - 1)
+    text = f"{milliseconds << 80 | 7 << 76 | high << 64 | 0b10 << 62 | low:032x}"
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
 
 def _utc(moment: datetime) -> datetime:
@@ -196,11 +197,14 @@ class UsageEvent(BaseModel):
                 f"total_tokens = {self.total_tokens}, but input_tokens + output_tokens = "
                 f"{self.input_tokens + self.output_tokens}; leave total_tokens out or correct the counts"
             )
+        counts = self.__dict__
         for smaller, larger in CONTAINED:
-            inside = sum(getattr(self, name) for name in smaller)
-            if inside > getattr(self, larger):
+            inside = 0
+            for name in smaller:
+                inside += counts[name]
+            if inside > counts[larger]:
                 raise ValueError(
-                    f"{' + '.join(smaller)} = {inside} cannot exceed {larger} = {getattr(self, larger)}: "
+                    f"{' + '.join(smaller)} = {inside} cannot exceed {larger} = {counts[larger]}: "
                     f"{larger} includes them"
                 )
         if self.metadata and len(to_json(self.metadata)) > MAX_METADATA_BYTES:
