@@ -138,3 +138,14 @@ def test_objects_of_litellm_say_who_answered(monkeypatch: pytest.MonkeyPatch) ->
 
     usage = extract(answer)
     assert (usage.provider, usage.model, usage.usage_status) == ("x-ai", "grok-4-fast-reasoning", "exact")
+
+
+def test_a_stream_of_gemini_that_broke_off_after_counting_only_its_prompt_is_an_estimate() -> None:
+    said = {"content": {"role": "model", "parts": [{"text": "Hello, how are you?"}]}, "index": 0}
+    counted = {"promptTokenCount": 100, "totalTokenCount": 100}
+    reader = ChunkReader("google", model="gemini-2.5-flash")
+
+    reader.add({"candidates": [said], "modelVersion": "gemini-2.5-flash", "usageMetadata": counted})
+
+    usage = reader.usage()
+    assert (usage.input_tokens, usage.output_tokens, usage.usage_status) == (100, 5, "estimated")

@@ -76,12 +76,16 @@ def read(answer: Mapping[str, Any], call: Call) -> Reading:
     queries = {*answer.get("_queries", ()), *_queries(answer)}
     counts["web_searches"] = paid_searches(facts["model"], len(queries))
     counts["tool_calls"] = answer.get("_calls", 0) + _calls(answer)
+    characters = answer.get("_output_characters", 0) + _characters(answer)
+    if characters and usage and usage.get("candidatesTokenCount") is None:
+        # A stream that was cut: its first chunks count the prompt only.
+        counts.pop("output_tokens", None)
     return Reading(
         counts=counts,
         facts=facts,
         raw=raw or None,
         total=number(usage.get("totalTokenCount")),
-        output_characters=answer.get("_output_characters", 0) + _characters(answer),
+        output_characters=characters,
     )
 
 
