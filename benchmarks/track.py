@@ -9,6 +9,9 @@ is in it. The event's fields are made before. The calls come at a steady rate in
 * `threads`: 1,000 threads, each its share;
 * `tasks`: 1,000 asyncio tasks of one thread, each its share;
 * `broker_down`: one thread calls, and nothing listens where the broker should be.
+
+`added_us_p99` is the p99 less that of the same callers when `track` does nothing: what is left is ours, not the
+machine's.
 """
 
 import argparse
@@ -21,7 +24,7 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
@@ -30,7 +33,8 @@ from load import event
 
 from tokentide.console.kafka import KafkaCluster
 from tokentide.console.kafka.ports import HOST, free_ports
-from tokentide.producers import UsageProducer
+from tokentide.producers import ProducerSettings, UsageProducer
+from tokentide.schemas import KafkaSettings
 
 CALLERS = 1_000
 _TOPIC = "benchmark.track"
@@ -38,7 +42,24 @@ _USERS = 1_000
 
 Durations = list[int]
 """Nanoseconds of each call."""
-Case = Callable[[UsageProducer, int, int], Durations]
+
+
+class Tracker(Protocol):
+    """Whoever takes events."""
+
+    def track(self, **fields: Any) -> bool:
+        """Take one."""
+
+
+Case = Callable[[Tracker, int, int], Durations]
+
+
+class Nobody:
+    """Takes events, and does nothing: the baseline."""
+
+    def track(self, **fields: Any) -> bool:
+        """Do nothing."""
+        return True
 
 
 def main() -> None:
@@ -81,19 +102,24 @@ def measure(broker: str, rate: int, seconds: int) -> dict[str, dict[str, Any]]:
 
 
 def case(call: Case, broker: str, rate: int, seconds: int, *, is_up: bool = True) -> dict[str, Any]:
-    """Measure one case with a producer of its own, that is warm."""
-    producer = UsageProducer(broker=broker, topic=_TOPIC)
-    for number in range(1_000):
-        producer.track(**event(number, _USERS))
-    started = time.monotonic()
-    durations = call(producer, rate, seconds)
-    took = time.monotonic() - started
-    if is_up and producer.flush(60) != 0:
-        raise RuntimeError(f"{call.__name__}: Kafka did not take all events: {producer.counters}")
-    counters = producer.counters
-    producer.close(0)
+    """Measure one case with a producer of its own, that is warm, and with a spool of its own."""
+    baseline = percentiles("us", [each / 1000 for each in call(Nobody(), rate, seconds)], 1)
+    with tempfile.TemporaryDirectory() as spool:
+        settings = ProducerSettings(kafka=KafkaSettings(broker=broker), topic=_TOPIC, spool_dir=spool)
+        producer = UsageProducer(settings)
+        for number in range(1_000):
+            producer.track(**event(number, _USERS))
+        started = time.monotonic()
+        durations = call(producer, rate, seconds)
+        took = time.monotonic() - started
+        if is_up and producer.flush(60) != 0:
+            raise RuntimeError(f"{call.__name__}: Kafka did not take all events: {producer.counters}")
+        counters = producer.counters
+        producer.close(0)
+    measured = percentiles("us", [each / 1000 for each in durations], 1)
     return {
-        **percentiles("us", [each / 1000 for each in durations], 1),
+        **measured,
+        "added_us_p99": round(measured["us_p99"] - baseline["us_p99"], 1),
         "us_max": round(max(durations) / 1000, 1),
         "calls": len(durations),
         "calls_per_second": round(len(durations) / took),
@@ -101,7 +127,7 @@ def case(call: Case, broker: str, rate: int, seconds: int, *, is_up: bool = True
     }
 
 
-def one_thread(producer: UsageProducer, rate: int, seconds: int) -> Durations:
+def one_thread(producer: Tracker, rate: int, seconds: int) -> Durations:
     """Call from this thread."""
     durations = Durations()
     started = time.perf_counter()
@@ -113,7 +139,7 @@ def one_thread(producer: UsageProducer, rate: int, seconds: int) -> Durations:
     return durations
 
 
-def threads(producer: UsageProducer, rate: int, seconds: int) -> Durations:
+def threads(producer: Tracker, rate: int, seconds: int) -> Durations:
     """Call from many threads that live all the time."""
     durations = Durations()
     start = threading.Event()
@@ -135,7 +161,7 @@ def threads(producer: UsageProducer, rate: int, seconds: int) -> Durations:
     return durations
 
 
-def tasks(producer: UsageProducer, rate: int, seconds: int) -> Durations:
+def tasks(producer: Tracker, rate: int, seconds: int) -> Durations:
     """Call from many tasks of one event loop."""
     durations = Durations()
 
@@ -152,7 +178,7 @@ def tasks(producer: UsageProducer, rate: int, seconds: int) -> Durations:
     return durations
 
 
-def _call(producer: UsageProducer, number: int, durations: Durations) -> None:
+def _call(producer: Tracker, number: int, durations: Durations) -> None:
     fields = event(number, _USERS)
     before = time.perf_counter_ns()
     producer.track(**fields)
