@@ -3,8 +3,8 @@
     .venv/bin/python benchmarks/instrument.py [--rounds 9]
 
 Inside the clock: the CPU of the calling thread, from the call to the end of the answer, for a chat in one piece and
-for a stream of 103 chunks. Plain and metered calls take turns; the least of all rounds is printed, for others use this
-machine too. Metered is with a real UsageProducer that spools, whose broker is away. Outside: the server, which
+for a stream of 103 chunks. Plain and metered calls take turns; the least of all rounds is printed, for others use
+this machine too. Metered is with a real UsageProducer that spools, whose broker is away. Outside: the server, which
 is a process of its own, and the producer's thread.
 """
 
