@@ -1,7 +1,6 @@
 """The producer SDK: services report each call of a model, and are never slowed down or broken by it."""
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tokentide.producers.attribution import (
     AttributedThreadPoolExecutor,
@@ -15,6 +14,7 @@ from tokentide.producers.default import default_producer, set_default_producer
 from tokentide.producers.middleware import AsgiAttribution, WsgiAttribution
 from tokentide.producers.producer import UsageProducer
 from tokentide.producers.settings import ProducerSettings
+from tokentide.schemas.later import later
 
 if TYPE_CHECKING:
     from tokentide.producers.credit_entry import CreditEntry
@@ -83,14 +83,5 @@ _LATER = {
     "observation": ("ObservationCounters", "observation_counters"),
     "usage": ("Usage", "event_id_of"),
 }
-_HOMES = {name: module for module, names in _LATER.items() for name in names}
-
 if not TYPE_CHECKING:
-
-    def __getattr__(name: str) -> Any:
-        """Import what is asked for."""
-        if name not in _HOMES:
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
-        globals()[name] = value
-        return value
+    __getattr__ = later(__name__, _LATER)

@@ -3,8 +3,7 @@
 `tokentide.schemas.columns`, the Arrow form of priced rows, needs the extra `pipeline` and is imported alone.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tokentide.schemas.environment import Environment
 from tokentide.schemas.errors import (
@@ -16,6 +15,7 @@ from tokentide.schemas.errors import (
     TokentideError,
 )
 from tokentide.schemas.kafka import KafkaSettings
+from tokentide.schemas.later import later
 from tokentide.schemas.money import PICO_PER_USD, format_usd, pico_from_usd, usd_from_pico
 from tokentide.schemas.topics import TopicNames, TopicPlan, changelog_name, plan_topics
 from tokentide.schemas.usage import ApiOperation, Status, UsageEvent, new_event_id
@@ -78,14 +78,5 @@ _LATER = {
     "rejected": ("Rejected",),
     "spend": ("Period", "Scope", "SpendTotal", "SpendUpdate", "period_end", "period_start"),
 }
-_HOMES = {name: module for module, names in _LATER.items() for name in names}
-
 if not TYPE_CHECKING:
-
-    def __getattr__(name: str) -> Any:
-        """Import a model when it is first asked for."""
-        if name not in _HOMES:
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
-        globals()[name] = value
-        return value
+    __getattr__ = later(__name__, _LATER)

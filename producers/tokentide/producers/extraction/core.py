@@ -12,6 +12,7 @@ from tokentide.producers.extraction.estimate import estimated_input_tokens, toke
 from tokentide.producers.extraction.reading import Call, Reading, money, number, text_at
 from tokentide.producers.usage import Usage, UsageStatus
 from tokentide.schemas.provider import canonical_provider
+from tokentide.schemas.usage import CONTAINED
 
 __all__ = ["usage_of"]
 
@@ -38,16 +39,6 @@ _COUNTS = (
     "pages",
     "web_searches",
     "tool_calls",
-)
-# What is counted inside what; of two parts that do not both fit, the first is believed.
-_CONTAINED = (
-    (("cache_read_tokens", "cache_write_tokens"), "input_tokens"),
-    (("cache_write_1h_tokens",), "cache_write_tokens"),
-    (("input_audio_tokens", "input_image_tokens"), "input_tokens"),
-    (("cache_audio_read_tokens",), "cache_read_tokens"),
-    (("cache_audio_read_tokens",), "input_audio_tokens"),
-    (("reasoning_tokens",), "output_tokens"),
-    (("output_audio_tokens", "output_image_tokens"), "output_tokens"),
 )
 _LABELS = (
     "model_version",
@@ -137,9 +128,12 @@ def _estimate(reading: Reading, call: Call, api_operation: str, counts: dict[str
 
 
 def _fit(counts: dict[str, int]) -> bool:
-    """Cut parts that are larger than their whole; return whether there were none."""
+    """Cut parts that are larger than their whole; return whether there were none.
+
+    Of two parts that do not both fit, the first is believed.
+    """
     fits = True
-    for parts, whole in _CONTAINED:
+    for parts, whole in CONTAINED:
         room = counts[whole]
         for part in parts:
             if counts[part] > room:
