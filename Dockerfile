@@ -10,7 +10,7 @@ WORKDIR /src
 COPY pyproject.toml requirements.lock ./
 RUN uv venv /opt/tokentide \
     && uv pip install --python /opt/tokentide/bin/python --require-hashes --constraint requirements.lock \
-        --requirements pyproject.toml --extra console
+        --requirements pyproject.toml --extra console --extra ingest
 
 COPY LICENSE README.md ./
 COPY schemas schemas
