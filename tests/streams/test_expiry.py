@@ -119,8 +119,8 @@ def settle(state: BudgetState) -> list[tuple[bytes, bytes | None]]:
 def cells_of(state: BudgetState) -> dict[Cell, int]:
     """Each remembered cell with its whole USD, as the changelog tells."""
     found: dict[Cell, int] = {}
-    # The rest of a round that is under way, and one whole round.
-    for key, value in dict(state.rewrites(len(state)) + state.rewrites(len(state))).items():
+    # The rest of a round that is under way, which may hold many that went meanwhile, and one whole round.
+    for key, value in dict(state.rewrites(10**6) + state.rewrites(10**6)).items():
         for period, start, _source, _version, cost, *_ in json.loads(value)["cells"]:
             cell = (key.decode(), period, start)
             found[cell] = found.get(cell, 0) + int(cost) // 10**12
