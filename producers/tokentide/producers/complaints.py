@@ -4,7 +4,10 @@ import logging
 import time
 from collections.abc import Callable
 
-__all__ = ["Complaints", "LibrdkafkaLog"]
+from confluent_kafka import KafkaError, KafkaException
+from pydantic import ValidationError
+
+__all__ = ["Complaints", "LibrdkafkaLog", "reason_of"]
 
 _INTERVAL_SECONDS = 60.0
 
@@ -38,3 +41,17 @@ class LibrdkafkaLog:
     def log(self, level: int, message: str, *values: object) -> None:
         """Log a line of librdkafka; its level is left aside."""
         self._logger.debug(message, *values)
+
+
+def reason_of(error: object) -> str:
+    """Return what is wrong as one line, without the values: they may be private."""
+    if isinstance(error, ValidationError):
+        return "; ".join(
+            f"{'.'.join(map(str, problem['loc'])) or error.title}: {problem['msg']}"
+            for problem in error.errors(include_url=False, include_context=False, include_input=False)[:5]
+        )
+    if isinstance(error, KafkaException):
+        error = error.args[0]
+    if isinstance(error, KafkaError):
+        return str(error.str())
+    return str(error) or type(error).__name__

@@ -7,10 +7,9 @@ from decimal import Decimal
 from types import TracebackType
 from typing import Literal, Self, Unpack
 
-from confluent_kafka import KafkaError, KafkaException, Message, Producer
-from pydantic import ValidationError
+from confluent_kafka import KafkaError, Message, Producer
 
-from tokentide.producers.complaints import Complaints, LibrdkafkaLog
+from tokentide.producers.complaints import Complaints, LibrdkafkaLog, reason_of
 from tokentide.producers.credit_entry import CreditEntry, CreditFields, credit_entry
 from tokentide.producers.process import abandon, register
 from tokentide.producers.settings import ProducerSettings
@@ -105,7 +104,7 @@ class CreditLedger:
         try:
             problem = self._send(credit_entry(kind, amount, **fields), timeout)
         except Exception as error:  # whatever a service passes: its own work goes on
-            problem = _reason(error)
+            problem = reason_of(error)
         if problem:
             self._complaints.warn("credits", f"a {kind} was not written to the ledger: {problem}")
         return not problem
@@ -138,15 +137,3 @@ class CreditLedger:
                     {**self._settings.librdkafka(), "linger.ms": 0, "logger": LibrdkafkaLog()}
                 )
             return self._client
-
-
-def _reason(error: Exception) -> str:
-    """Return what is wrong as one line, without the values: they may be private."""
-    if isinstance(error, ValidationError):
-        return "; ".join(
-            f"{'.'.join(map(str, problem['loc'])) or 'entry'}: {problem['msg']}"
-            for problem in error.errors(include_url=False, include_context=False, include_input=False)[:5]
-        )
-    if isinstance(error, KafkaException):
-        return str(error.args[0].str())
-    return str(error) or type(error).__name__

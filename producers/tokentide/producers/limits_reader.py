@@ -8,7 +8,7 @@ from typing import Any
 
 from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, Consumer, KafkaError, KafkaException, TopicPartition
 
-from tokentide.producers.complaints import Complaints, LibrdkafkaLog
+from tokentide.producers.complaints import Complaints, LibrdkafkaLog, reason_of
 from tokentide.producers.guard_settings import GuardSettings
 from tokentide.producers.limits_view import LimitsView
 
@@ -64,7 +64,7 @@ class LimitsReader:
                 self._complaints.warn(
                     "reading",
                     f"limits cannot be read from {self._settings.topic} at {self._settings.kafka.broker}: "
-                    f"{_reason(error)}",
+                    f"{reason_of(error)}",
                 )
                 self._stopping.wait(_RETRY_SECONDS)
                 self._view = LimitsView(self._complaints)
@@ -98,7 +98,7 @@ class LimitsReader:
                 topic = consumer.list_topics(name, timeout=_REQUEST_SECONDS).topics[name]
             except KafkaException as error:
                 self._complaints.warn(
-                    "unreachable", f"limits are not known: {self._settings.kafka.broker}: {_reason(error)}"
+                    "unreachable", f"limits are not known: {self._settings.kafka.broker}: {reason_of(error)}"
                 )
                 self._stopping.wait(_LOADING_SECONDS)
                 continue
@@ -136,7 +136,7 @@ class LimitsReader:
         try:
             ends = consumer.offsets_for_times(asked, timeout=_REQUEST_SECONDS)
         except KafkaException as error:
-            self._complaints.warn("ends", f"it is not known how fresh the limits are: {_reason(error)}")
+            self._complaints.warn("ends", f"it is not known how fresh the limits are: {reason_of(error)}")
             return False
         if any(end.error is not None for end in ends):
             return False
@@ -156,9 +156,3 @@ class LimitsReader:
 
 def _bytes(value: Any) -> bytes | None:
     return value if isinstance(value, bytes) else None
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, KafkaException):
-        return str(error.args[0].str())
-    return str(error) or type(error).__name__

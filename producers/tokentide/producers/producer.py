@@ -4,22 +4,22 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import datetime
 from types import TracebackType
 from typing import Any, Self
 
 from confluent_kafka import KafkaError, KafkaException, Producer
-from pydantic import ValidationError
 
 from tokentide.producers.cloud_event import Record, record_of
-from tokentide.producers.complaints import Complaints, LibrdkafkaLog
+from tokentide.producers.complaints import Complaints, LibrdkafkaLog, reason_of
 from tokentide.producers.counters import Counters, Tally
+from tokentide.producers.intake import Intake, now
 from tokentide.producers.losses import Losses
 from tokentide.producers.memory import MEMORY, captured, keep
 from tokentide.producers.process import abandon, close_at_worker_exit, register
 from tokentide.producers.settings import ProducerSettings
 from tokentide.producers.spool_backlog import Backlog, Ticket
-from tokentide.schemas import InvalidEventError, SettingsError, UsageEvent
+from tokentide.schemas import SettingsError, UsageEvent
 
 __all__ = ["UsageProducer"]
 
@@ -27,11 +27,6 @@ _POLL_SECONDS = 0.1
 _DRAIN_BATCH = 20
 # What Kafka says of an event that it will never take; everything else may change.
 _REFUSALS = frozenset({KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.INVALID_RECORD})
-_STRIPPED: dict[str, Any] = {"metadata": {}, "tags": {}, "error_message": None}
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)
 
 
 class UsageProducer:
@@ -53,7 +48,7 @@ class UsageProducer:
         *,
         broker: str | None = None,
         topic: str | None = None,
-        clock: Callable[[], datetime] = _now,
+        clock: Callable[[], datetime] = now,
     ) -> None:
         settings = settings or ProducerSettings.from_env()
         if broker is not None:
@@ -69,7 +64,7 @@ class UsageProducer:
             try:
                 self._start()
             except (KafkaException, TypeError, ValueError) as error:
-                raise SettingsError(f"librdkafka refuses the settings: {_reason(error)}") from error
+                raise SettingsError(f"librdkafka refuses the settings: {reason_of(error)}") from error
         register(self)
 
     def track(self, event: UsageEvent | None = None, **fields: Any) -> bool:
@@ -81,12 +76,12 @@ class UsageProducer:
         """
         self._tally.count_tracked()
         try:
-            made = self._redacted(self._event(event, fields))
+            made = self._intake.event(event, fields)
             memory = captured() if self._memory is None else self._memory
             record = record_of(made, self._settings.source) if memory is None else None
         except Exception as error:  # whatever a service passes: its own work goes on
             self._tally.count_invalid()
-            self._complaints.warn("invalid", f"a usage event was not sent: {_reason(error)}")
+            self._complaints.warn("invalid", f"a usage event was not sent: {reason_of(error)}")
             return False
         why = "the producer is closed"
         try:
@@ -216,6 +211,7 @@ class UsageProducer:
         self._tally = Tally()
         self._complaints = Complaints()
         self._backlog = Backlog(self._settings, self._lock, self._complaints, self._tally.count_failed)
+        self._intake = Intake(self._settings.redact, self._clock, self._tally, self._complaints)
         self._losses = Losses(self._settings.alerts_topic, self._settings.source)
         self._report = self._on_delivery
         self._client = None
@@ -241,39 +237,8 @@ class UsageProducer:
             self._start()
         except (KafkaException, RuntimeError) as error:
             self._complaints.warn(
-                "thread", f"usage events wait, for no thread can be started: {_reason(error)}"
+                "thread", f"usage events wait, for no thread can be started: {reason_of(error)}"
             )
-
-    def _event(self, event: UsageEvent | None, fields: dict[str, Any]) -> UsageEvent:
-        if event is None:
-            unknown = fields.keys() - UsageEvent.model_fields.keys()
-            if unknown:
-                raise InvalidEventError(f"UsageEvent has no field {', '.join(sorted(unknown))}")
-            if fields.get("timestamp") is None:
-                fields["timestamp"] = self._clock()
-            return UsageEvent(**fields)
-        if fields:
-            raise InvalidEventError("track() takes an event or fields, not both")
-        if not isinstance(event, UsageEvent):
-            raise InvalidEventError(f"track() takes a UsageEvent, not a {type(event).__name__}")
-        return event
-
-    def _redacted(self, event: UsageEvent) -> UsageEvent:
-        if self._settings.redact is None:
-            return event
-        try:
-            redacted = self._settings.redact(event)
-            if isinstance(redacted, UsageEvent):
-                return redacted
-            reason = f"it returned a {type(redacted).__name__}, not a UsageEvent"
-        except Exception as error:  # the hook is the service's code; its message may hold what it was to hide
-            reason = f"it raised {type(error).__name__}"
-        self._tally.count_stripped()
-        self._complaints.warn(
-            "redact",
-            f"the redaction hook failed ({reason}); the event is sent without metadata, tags and error_message",
-        )
-        return event.model_copy(update=_STRIPPED)
 
     def _keep(self, event: UsageEvent) -> None:
         for events in (self._memory, captured()):
@@ -303,10 +268,10 @@ class UsageProducer:
             return False
         except KafkaException as error:
             if ticket.segment is not None and error.args[0].code() not in _REFUSALS:
-                self._complaints.warn("failed", f"usage events wait: {_reason(error)}")
+                self._complaints.warn("failed", f"usage events wait: {reason_of(error)}")
                 return False
             self._backlog.done(ticket)
-            self._refuse(ticket, f"a usage event was refused: {_reason(error)}")
+            self._refuse(ticket, f"a usage event was refused: {reason_of(error)}")
         return True
 
     def _refuse(self, ticket: Ticket, sentence: str) -> None:
@@ -347,14 +312,14 @@ class UsageProducer:
                 else:
                     self._tally.count_recovered()
             elif ticket.segment is None:
-                self._refuse(ticket, f"a usage event was given up: {_reason(error)}")
+                self._refuse(ticket, f"a usage event was given up: {reason_of(error)}")
             elif error.code() in _REFUSALS:
                 self._backlog.done(ticket)
-                self._refuse(ticket, f"a usage event was refused: {_reason(error)}")
+                self._refuse(ticket, f"a usage event was refused: {reason_of(error)}")
             else:
                 self._backlog.put_back(ticket)
                 if not self._closed:
-                    self._complaints.warn("again", f"a usage event is sent again: {_reason(error)}")
+                    self._complaints.warn("again", f"a usage event is sent again: {reason_of(error)}")
 
     def _on_error(self, error: KafkaError) -> None:
         counters = self.counters
@@ -367,20 +332,6 @@ class UsageProducer:
             )
             self._complaints.warn(
                 "unreachable",
-                f"Kafka at {self._settings.kafka.broker} does not answer: {_reason(error)}; "
+                f"Kafka at {self._settings.kafka.broker} does not answer: {reason_of(error)}; "
                 f"{counters.waiting} usage events wait, {patience}",
             )
-
-
-def _reason(error: object) -> str:
-    """Return what is wrong as one line, without the values: they may be private."""
-    if isinstance(error, ValidationError):
-        return "; ".join(
-            f"{'.'.join(map(str, problem['loc'])) or 'event'}: {problem['msg']}"
-            for problem in error.errors(include_url=False, include_context=False, include_input=False)[:5]
-        )
-    if isinstance(error, KafkaException):
-        error = error.args[0]
-    if isinstance(error, KafkaError):
-        return str(error.str())
-    return str(error) or type(error).__name__
