@@ -58,7 +58,7 @@ def instrument(
     that cannot be wrapped is returned unmetered, with a WARNING in the log, once for each class.
     """
     try:
-        if MARK in vars(client):
+        if MARK in getattr(client, "__dict__", {}):
             return client
         known = checked_defaults(defaults)
         provider = known.pop("provider", None)
