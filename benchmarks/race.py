@@ -100,7 +100,8 @@ def main() -> None:
         finally:
             servers.stop()
     result = document(race, stamp())
-    _write(result)
+    if not chosen.only:
+        _write(result)
     print(table(result))
     sys.exit(1 if result["problems"] else 0)
 
@@ -118,7 +119,7 @@ def _options() -> argparse.Namespace:
     options.add_argument("--rounds", type=int)
     options.add_argument("--events", type=int)
     options.add_argument(
-        "--only", nargs="+", metavar="NAME", help="these and tokentide; no latency, no track()"
+        "--only", nargs="+", metavar="NAME", help="these and tokentide; no latency, no track(), no results/"
     )
     options.add_argument("--limit", type=float, default=300.0, help="seconds for one run of one contender")
     return options.parse_args()
