@@ -14,6 +14,7 @@ from tokentide.schemas import UsageEvent
 __all__ = ["Losses"]
 
 _MOST_OWNERS = 1000
+_PAUSE_SECONDS = 10.0
 
 # Whose totals, of which hour (Unix seconds, UTC): a scope and its id.
 _Owner = tuple[int, str, str]
@@ -32,8 +33,21 @@ class Losses:
         self._lock = threading.RLock()
         self._dropped: dict[_Owner, int] = {}
 
+        self._is_reached = False
+        self._tell_at = 0.0
+
     def __bool__(self) -> bool:
         return bool(self._dropped)
+
+    @property
+    def is_due(self) -> bool:
+        """Whether there is something to tell, Kafka is back, and the last time is a while ago."""
+        return bool(self._dropped) and self._is_reached and time.monotonic() >= self._tell_at
+
+    def reached(self) -> None:
+        """Say that Kafka stored an event: it is there again."""
+        if self._dropped:
+            self._is_reached = True
 
     def note(self, event: UsageEvent) -> None:
         """Count a dropped event. Beyond a thousand owners they are counted under no name."""
@@ -43,6 +57,8 @@ class Losses:
 
     def tell(self, client: Producer) -> None:
         """Publish what was counted; what Kafka does not take is counted again."""
+        self._is_reached = False
+        self._tell_at = time.monotonic() + _PAUSE_SECONDS
         with self._lock:
             told, self._dropped = self._dropped, {}
         for owner, events in told.items():

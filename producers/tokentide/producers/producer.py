@@ -298,7 +298,7 @@ class UsageProducer:
             try:
                 self._drain()
                 self._backlog.tend()
-                if self._losses and not self._backlog.queued:
+                if self._losses.is_due:
                     self._losses.tell(client)
             except Exception as error:  # the next events must not wait for ever for a mistake of ours
                 self._complaints.warn("internal", f"usage events wait: {type(error).__name__}: {error}")
@@ -306,6 +306,7 @@ class UsageProducer:
     def _on_delivery(self, ticket: Ticket, error: KafkaError | None) -> None:
         with self._lock:
             if error is None:
+                self._losses.reached()
                 self._backlog.done(ticket)
                 if ticket.is_own:
                     self._tally.count_delivered()
