@@ -5,12 +5,13 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Protocol
 
 from tokentide.producers.attribution import count_unattributed, current_attribution
 from tokentide.producers.complaints import Complaints
 from tokentide.producers.extraction import ChunkReader, extract
+from tokentide.producers.intake import now
 from tokentide.producers.process import register
 from tokentide.producers.usage import Usage, event_id_of, joined_metadata
 
@@ -96,10 +97,6 @@ def complain(kind: str, error: BaseException | str) -> None:
     _complaints.warn(kind, f"{kind}: {reason}")
 
 
-def _now() -> datetime:
-    return datetime.now(UTC)
-
-
 class Observation:
     """One call of a model, from its start (the moment this is made) to exactly one event.
 
@@ -118,7 +115,7 @@ class Observation:
         defaults: Mapping[str, Any] | None = None,
         model: str | None = None,
         stream: bool = False,
-        clock: Callable[[], datetime] = _now,
+        clock: Callable[[], datetime] = now,
         monotonic: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._tracker = tracker

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from decimal import ROUND_CEILING, ROUND_HALF_EVEN, Decimal
 from typing import Any
 
@@ -12,16 +12,14 @@ from tokentide.producers.extraction.estimate import estimated_input_tokens, toke
 from tokentide.producers.extraction.reading import Call, Reading, money, number, text_at
 from tokentide.producers.usage import Usage, UsageStatus
 from tokentide.schemas.provider import canonical_provider
-from tokentide.schemas.usage import CONTAINED
+from tokentide.schemas.usage import CONTAINED, EARLIEST, LATEST, MAX_COUNT
 
 __all__ = ["usage_of"]
 
-_MAX_COUNT = 10**9
 _MAX_REQUESTS = 10**6
 _MAX_RAW_BYTES = 4096
 _MAX_LABEL = 256
 _PICO = Decimal(1).scaleb(-12)
-_EARLIEST, _LATEST = datetime(2010, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)
 _COUNTS = (
     "input_tokens",
     "output_tokens",
@@ -104,7 +102,7 @@ def _counts(reading: Reading) -> tuple[dict[str, int], bool]:
     for name, said in reading.counts.items():
         if name in counts:
             whole = said if isinstance(said, int) else int(said.to_integral_value(ROUND_CEILING))
-            counts[name] = whole if 0 <= whole <= _MAX_COUNT else 0
+            counts[name] = whole if 0 <= whole <= MAX_COUNT else 0
             credible &= counts[name] == said
         elif name == "audio_seconds":
             credible &= _amount(said) is not None
@@ -119,10 +117,10 @@ def _estimate(reading: Reading, call: Call, api_operation: str, counts: dict[str
         return reading.is_estimate
     estimated = reading.raw is None or reading.is_estimate
     if "input_tokens" not in reading.counts and api_operation in _TOKENS_FOR_INPUT:
-        counts["input_tokens"] = min(estimated_input_tokens(call.request), _MAX_COUNT)
+        counts["input_tokens"] = min(estimated_input_tokens(call.request), MAX_COUNT)
         estimated = True
     if "output_tokens" not in reading.counts and api_operation in _TOKENS_FOR_OUTPUT:
-        counts["output_tokens"] = min(tokens_of_characters(reading.output_characters), _MAX_COUNT)
+        counts["output_tokens"] = min(tokens_of_characters(reading.output_characters), MAX_COUNT)
         estimated = True
     return estimated
 
@@ -153,7 +151,7 @@ def _label(value: Any) -> str | None:
 
 
 def _created(value: Any) -> datetime | None:
-    return value if isinstance(value, datetime) and _EARLIEST <= value < _LATEST else None
+    return value if isinstance(value, datetime) and EARLIEST <= value < LATEST else None
 
 
 def _requests(value: Any) -> int:
@@ -163,7 +161,7 @@ def _requests(value: Any) -> int:
 
 def _amount(value: Any) -> Decimal | None:
     amount = money(value)
-    if amount is None or not 0 <= amount <= _MAX_COUNT:
+    if amount is None or not 0 <= amount <= MAX_COUNT:
         return None
     return amount.quantize(_PICO, ROUND_HALF_EVEN).normalize() + 0
 
