@@ -13,22 +13,19 @@ before, and `load_seconds` is how long the guard takes from its start until it k
 import argparse
 import json
 import logging
-import tempfile
 import threading
 import time
 import zlib
-from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 
+from broker import broker_at
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 from figures import percentiles
 
-from tokentide.console.kafka import KafkaCluster
 from tokentide.producers.guard import Guard
 from tokentide.producers.guard_settings import GuardSettings
 from tokentide.schemas import BudgetLimit, KafkaSettings, Limits, Period, Scope, Unit
@@ -50,11 +47,7 @@ def main() -> None:
     options.add_argument("--json", action="store_true")
     chosen = options.parse_args()
     logging.disable(logging.CRITICAL)
-    with ExitStack() as servers:
-        broker = chosen.broker
-        if broker is None:
-            folder = servers.enter_context(tempfile.TemporaryDirectory())
-            broker = servers.enter_context(KafkaCluster(Path(folder))).bootstrap
+    with broker_at(chosen.broker) as broker:
         result = measure(broker, chosen.limits, chosen.checks)
     if chosen.json:
         print(json.dumps(result))

@@ -22,16 +22,14 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
-from pathlib import Path
 from typing import Any, Protocol
 
+from broker import broker_at
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 from figures import percentiles
 from load import event
 
-from tokentide.console.kafka import KafkaCluster
 from tokentide.console.kafka.ports import HOST, free_ports
 from tokentide.producers import ProducerSettings, UsageProducer
 from tokentide.schemas import KafkaSettings
@@ -74,11 +72,7 @@ def main() -> None:
     chosen = options.parse_args()
     # That a broker is down is meant.
     logging.disable(logging.CRITICAL)
-    with ExitStack() as servers:
-        broker = chosen.broker
-        if broker is None:
-            folder = servers.enter_context(tempfile.TemporaryDirectory())
-            broker = servers.enter_context(KafkaCluster(Path(folder))).bootstrap
+    with broker_at(chosen.broker) as broker:
         result = measure(broker, chosen.rate, chosen.seconds)
     if chosen.json:
         print(json.dumps(result))
