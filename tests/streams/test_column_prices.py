@@ -15,8 +15,8 @@ from tokentide.schemas import usd_from_pico
 from tokentide.schemas.chunk import Record
 from tokentide.schemas.columns import PRICED_SCHEMA
 from tokentide.schemas.usage import CONTAINED
+from tokentide.schemas.usage_struct import FIELDS
 from tokentide.streams.column_prices import price_columns
-from tokentide.streams.decode import FIELDS
 from tokentide.streams.event_columns import EventColumns
 from tokentide.streams.overrides import Overrides
 from tokentide.streams.prices import Catalogue, Counts, PriceContext

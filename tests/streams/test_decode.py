@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from pydantic_core import to_json
 
 from tokentide.schemas import ApiOperation, InvalidEventError, Status, UsageEvent
-from tokentide.streams.decode import FIELDS, decode
+from tokentide.schemas.usage_struct import FIELDS
+from tokentide.streams.decode import decode
 
 # So many in one chunk are not read one by one.
 MANY = 60

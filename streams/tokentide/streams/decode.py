@@ -1,18 +1,14 @@
 """Decoding of usage events at msgspec's speed, under the contract of the pydantic model.
 
-The struct is derived from UsageEvent. It accepts only what UsageEvent surely accepts; everything else is
-asked of UsageEvent itself, which accepts it or gives the reason. So both always agree.
+The struct accepts only what UsageEvent surely accepts; everything else is asked of UsageEvent itself, which accepts
+it or gives the reason. So both always agree.
 """
 
-import enum
 import re
-import types
 import typing
 from collections.abc import Sequence
-from decimal import Decimal
 from typing import Any, NamedTuple
 
-import annotated_types
 import msgspec
 import numpy as np
 import pyarrow as pa
@@ -21,14 +17,12 @@ from pydantic_core import to_json
 
 from tokentide.schemas import InvalidEventError, UsageEvent
 from tokentide.schemas.provider import canonical_provider
-from tokentide.schemas.usage import CONTAINED, MAX_COUNT
+from tokentide.schemas.usage import CONTAINED
+from tokentide.schemas.usage_struct import FIELDS, usage_struct
 from tokentide.streams.event_columns import EventColumns
 from tokentide.streams.moments import UNSURE, read_moments
 
-__all__ = ["FIELDS", "Decoding", "decode"]
-
-FIELDS = tuple(UsageEvent.model_fields)
-"""The fields of an event, in the order of the model."""
+__all__ = ["Decoding", "decode"]
 
 # A raw length that no re-encoding can push over the model's limit on metadata.
 _SURE_METADATA_BYTES = 2048
@@ -36,81 +30,18 @@ _SURE_METADATA_BYTES = 2048
 _SURE_DEPTH = 64
 _UNSURE_NUMBER = re.compile(rb"\d[eE]|\d{16}")
 _NO_METADATA = msgspec.Raw(b"{}")
-# No number: a field that is there at all.
-_NEVER: Any = typing.Annotated[int, msgspec.Meta(ge=1, le=0)]
-
-
-def _constrained(base: type, metadata: list[Any]) -> Any:
-    limits: dict[str, Any] = {}
-    for rule in metadata:
-        for name, kind, attribute in (
-            ("ge", annotated_types.Ge, "ge"),
-            ("le", annotated_types.Le, "le"),
-            ("min_length", annotated_types.MinLen, "min_length"),
-            ("max_length", annotated_types.MaxLen, "max_length"),
-        ):
-            if isinstance(rule, kind):
-                limits[name] = getattr(rule, attribute)
-    return typing.Annotated[base, msgspec.Meta(**limits)] if limits else base
-
-
-def _type(name: str, annotation: Any, metadata: list[Any]) -> Any:
-    """Return msgspec's type for a field; patterns are left out, see `_certain`."""
-    if name == "tags":
-        text = typing.Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
-        value = typing.Annotated[str, msgspec.Meta(max_length=256)]
-        return _constrained(dict[text, value], metadata)
-    if name == "metadata":
-        return msgspec.Raw
-    origin = typing.get_origin(annotation)
-    if origin in (typing.Union, types.UnionType):
-        (inner,) = (part for part in typing.get_args(annotation) if part is not type(None))
-        return _type(name, inner, metadata) | None
-    if origin is typing.Annotated:
-        inner, *more = typing.get_args(annotation)
-        spread = [rule for extra in more for rule in getattr(extra, "metadata", [extra])]
-        return _type(name, inner, [*metadata, *spread])
-    if origin is typing.Literal:
-        return annotation
-    if isinstance(annotation, type) and issubclass(annotation, enum.Enum):
-        return typing.Literal[tuple(member.value for member in annotation)]
-    if annotation is Decimal:
-        # Only absent, or null where the model takes it: msgspec and pydantic read decimals differently.
-        return _NEVER
-    if annotation in (int, str, float, bool):
-        return _constrained(annotation, metadata)
-    # msgspec rounds the seventh digit of a second, pydantic cuts it off: `read_moments` reads the text.
-    return typing.Annotated[str, msgspec.Meta(min_length=20, max_length=35)]
-
-
-def _default(name: str, required: bool, default: Any) -> Any:
-    if name == "event_id" or required:
-        return msgspec.NODEFAULT
-    if name == "total_tokens":
-        return None
-    if name == "tags":
-        return msgspec.field(default_factory=dict)
-    if name == "metadata":
-        return _NO_METADATA
-    if isinstance(default, enum.Enum):
-        return default.value
-    return default
-
-
-def _struct() -> Any:
-    fields = []
-    for name, field in UsageEvent.model_fields.items():
-        kind = _type(name, field.annotation, field.metadata)
-        if name == "total_tokens":
-            kind = typing.Annotated[int, msgspec.Meta(ge=0, le=2 * MAX_COUNT)]
-        default = _default(name, field.is_required(), field.default)
-        fields.append((name, kind) if default is msgspec.NODEFAULT else (name, kind, default))
-    # What msgspec skips it does not read, so an unknown field is the model's business.
-    return msgspec.defstruct("Decoded", fields, gc=False, kw_only=True, forbid_unknown_fields=True)
-
-
-# The fast form of UsageEvent: the same fields; `metadata` is raw JSON, times and enums are their text.
-_decoder = msgspec.json.Decoder(_struct())
+# msgspec rounds the seventh digit of a second, pydantic cuts it off: `read_moments` reads the text.
+_MOMENT: Any = typing.Annotated[str, msgspec.Meta(min_length=20, max_length=35)]
+# `metadata` is raw JSON. An id made up by the reader would make each reading another event.
+_decoder = msgspec.json.Decoder(
+    usage_struct(
+        "Decoded",
+        moment=_MOMENT,
+        metadata=msgspec.Raw,
+        no_metadata=_NO_METADATA,
+        required=frozenset({"event_id"}),
+    )
+)
 
 
 class Decoding(NamedTuple):
