@@ -6,14 +6,18 @@ from urllib.parse import quote
 
 from pydantic_core import to_json
 
+from tokentide.producers.quick_event import QuickEvent
 from tokentide.schemas import UsageEvent
 
-__all__ = ["EVENT_TYPE", "Record", "record_of"]
+__all__ = ["EVENT_TYPE", "Record", "record_of", "record_with"]
 
 EVENT_TYPE = "ai.usage.recorded.v1"
 
 Headers = list[tuple[str, str | bytes | None]]
 
+_SPECVERSION = ("ce_specversion", b"1.0")
+_TYPE = ("ce_type", EVENT_TYPE.encode())
+_CONTENT_TYPE = ("content-type", b"application/json")
 _ALWAYS = frozenset({"event_id", "schema_version", "timestamp", "provider", "model"})
 _NEVER_EQUAL = object()
 # A field that holds its default is left out of the record; total_tokens is left out when it is zero.
@@ -45,15 +49,21 @@ def record_of(event: UsageEvent, source: str) -> Record:
         {name: values[name] for name, default in _LEFT_OUT.items() if values[name] != default},
         inf_nan_mode="null",
     )
+    return record_with(event, value, source)
+
+
+def record_with(event: UsageEvent | QuickEvent, value: bytes, source: str) -> Record:
+    """Return the record of the event, whose JSON is `value`."""
     event_id = event.event_id.encode()
     user = event.user_id.encode() if event.user_id else None
     headers: Headers = [
-        ("ce_specversion", b"1.0"),
-        ("ce_type", EVENT_TYPE.encode()),
+        _SPECVERSION,
+        _TYPE,
         ("ce_id", event_id),
         ("ce_source", _uri_reference(event.service or source)),
-        ("ce_time", event.timestamp.isoformat().replace("+00:00", "Z").encode()),
-        ("content-type", b"application/json"),
+        # Times of events are in UTC, whose offset is six characters.
+        ("ce_time", (event.timestamp.isoformat()[:-6] + "Z").encode()),
+        _CONTENT_TYPE,
     ]
     if user:
         headers.append(("ce_subject", user))

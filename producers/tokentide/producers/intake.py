@@ -1,15 +1,18 @@
-"""From what a service passes to track() to the event that is kept."""
+"""From what a service passes to track() to the event that is kept, and its record."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
+from tokentide.producers.cloud_event import Record, record_of, record_with
 from tokentide.producers.complaints import Complaints
 from tokentide.producers.counters import Tally
-from tokentide.schemas import InvalidEventError, UsageEvent
+from tokentide.producers.quick_event import QuickEvent, quick_event
+from tokentide.schemas import InvalidEventError, UsageEvent, new_event_id
 
 __all__ = ["Intake", "now"]
 
+_NAMES = frozenset(UsageEvent.model_fields)
 _STRIPPED: dict[str, Any] = {"metadata": {}, "tags": {}, "error_message": None}
 
 
@@ -19,19 +22,40 @@ def now() -> datetime:
 
 
 class Intake:
-    """Makes events, and has them redacted before anything else sees them."""
+    """Makes events, and has them redacted before anything else sees them.
+
+    `source` is the CloudEvents source of an event that names no service.
+    """
 
     def __init__(
         self,
+        source: str,
         redact: Callable[[UsageEvent], UsageEvent] | None,
         clock: Callable[[], datetime],
         tally: Tally,
         complaints: Complaints,
     ) -> None:
+        self._source = source
         self._redact = redact
         self._clock = clock
         self._tally = tally
         self._complaints = complaints
+
+    def record(
+        self, event: UsageEvent | None, fields: dict[str, Any]
+    ) -> tuple[UsageEvent | QuickEvent, Record]:
+        """Return the same as `event`, and its record. Raises what `event` raises."""
+        if event is None and self._redact is None:
+            if fields.get("timestamp") is None:
+                fields["timestamp"] = self._clock()
+            fields.setdefault("event_id", new_event_id())
+            fields.setdefault("schema_version", 1)
+            quick = quick_event(fields)
+            if quick is not None:
+                made, value = quick
+                return made, record_with(made, value, self._source)
+        made = self.event(event, fields)
+        return made, record_of(made, self._source)
 
     def event(self, event: UsageEvent | None, fields: dict[str, Any]) -> UsageEvent:
         """Return the event, or the one that the fields make; its time is now unless given.
@@ -43,9 +67,9 @@ class Intake:
 
     def _made(self, event: UsageEvent | None, fields: dict[str, Any]) -> UsageEvent:
         if event is None:
-            unknown = fields.keys() - UsageEvent.model_fields.keys()
-            if unknown:
-                raise InvalidEventError(f"UsageEvent has no field {', '.join(sorted(unknown))}")
+            if not _NAMES.issuperset(fields):
+                unknown = ", ".join(sorted(fields.keys() - _NAMES))
+                raise InvalidEventError(f"UsageEvent has no field {unknown}")
             if fields.get("timestamp") is None:
                 fields["timestamp"] = self._clock()
             return UsageEvent(**fields)

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
+from tokentide.producers.quick_event import QuickEvent
 from tokentide.schemas import UsageEvent
 
 __all__ = ["Losses"]
@@ -49,7 +50,7 @@ class Losses:
         if self._dropped:
             self._is_reached = True
 
-    def note(self, event: UsageEvent) -> None:
+    def note(self, event: UsageEvent | QuickEvent) -> None:
         """Count a dropped event. Beyond a thousand owners they are counted under no name."""
         hour = int(event.timestamp.timestamp()) // 3600 * 3600
         owner = (hour, "team", event.team_id) if event.team_id else (hour, "user", event.user_id or "")

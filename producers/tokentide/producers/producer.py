@@ -10,7 +10,7 @@ from typing import Any, Self
 
 from confluent_kafka import KafkaError, KafkaException, Producer
 
-from tokentide.producers.cloud_event import Record, record_of
+from tokentide.producers.cloud_event import Record
 from tokentide.producers.complaints import Complaints, LibrdkafkaLog, reason_of
 from tokentide.producers.counters import Counters, Tally
 from tokentide.producers.intake import Intake, now
@@ -76,9 +76,11 @@ class UsageProducer:
         """
         self._tally.count_tracked()
         try:
-            made = self._intake.event(event, fields)
-            memory = captured() if self._memory is None else self._memory
-            record = record_of(made, self._settings.source) if memory is None else None
+            record = None
+            if self._memory is None and captured() is None:
+                made, record = self._intake.record(event, fields)
+            else:
+                made = self._intake.event(event, fields)
         except Exception as error:  # whatever a service passes: its own work goes on
             self._tally.count_invalid()
             self._complaints.warn("invalid", f"a usage event was not sent: {reason_of(error)}")
@@ -211,7 +213,9 @@ class UsageProducer:
         self._tally = Tally()
         self._complaints = Complaints()
         self._backlog = Backlog(self._settings, self._lock, self._complaints, self._tally.count_failed)
-        self._intake = Intake(self._settings.redact, self._clock, self._tally, self._complaints)
+        self._intake = Intake(
+            self._settings.source, self._settings.redact, self._clock, self._tally, self._complaints
+        )
         self._losses = Losses(self._settings.alerts_topic, self._settings.source)
         self._report = self._on_delivery
         self._client = None

@@ -28,11 +28,11 @@ def usage_struct(name: str, *, moment: Any, metadata: Any, no_metadata: Any, req
     """Return a struct with the fields of UsageEvent.
 
     `moment` and `metadata` are the types of times and of the metadata, `no_metadata` what stands for none of it;
-    `required` are fields that must be there though the model has a default for them. Left to the caller: patterns, the
-    range of times, names of providers, what counts say of each other, the size of the metadata. Decimals may only be
-    absent, for msgspec and pydantic read them differently; enums are their text; `total_tokens` is None when absent.
+    `required` are fields that must be there though the model has a default for them. Left to the caller: patterns,
+    the range of times, names of providers, what counts say of each other, the size of the metadata. Decimals may only
+    be absent, for msgspec and pydantic read them differently. Enums are text; `total_tokens` is None when absent.
     """
-    fields = []
+    fields: list[Any] = []
     for field_name, field in UsageEvent.model_fields.items():
         if field_name == "total_tokens":
             kind: Any = typing.Annotated[int, msgspec.Meta(ge=0, le=2 * MAX_COUNT)]

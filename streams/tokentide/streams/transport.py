@@ -88,17 +88,17 @@ class ChunkConsumer(driver.Consumer):
     async def perform_seek(self) -> None:
         """Go back to what is committed, and to the beginning where nothing is.
 
-        aiokafka leaves a partition without a commit where it stands. What was fetched of it before this worker knew of
-        a new assignment is thrown away, so it stayed unread until its next record.
+        aiokafka leaves a partition without a commit where it stands. What was fetched of it before this worker knew
+        of a new assignment is thrown away, so it stayed unread until its next record.
         """
         await super().perform_seek()
         uncommitted = [tp for tp in self.assignment() if not self._read_offset.get(tp)]
         if uncommitted:
             await self._thread.call_thread(self._rewind, uncommitted)
 
-    def _rewind(self, partitions: list[TP]) -> None:
+    async def _rewind(self, partitions: list[TP]) -> None:
         """Have the first offset asked for of each that is still ours, without waiting; in the driver's thread."""
-        consumer: Any = self._thread._ensure_consumer()  # type: ignore[attr-defined]
+        consumer: Any = self._thread._ensure_consumer()
         places = consumer.assignment().intersection(TopicPartition(*tp) for tp in partitions)
         consumer._fetcher.request_offset_reset(places, fetcher.OffsetResetStrategy.EARLIEST)
 
@@ -142,7 +142,7 @@ class ChunkConsumer(driver.Consumer):
         return did_commit
 
     def verify_event_path(self, now: float, tp: TP) -> None:
-        """Judge nothing: acks mean nothing here, and stock Faust crashes on a partition whose offset is being asked for."""
+        """Judge nothing: acks mean nothing here, and stock Faust dies of a partition without an offset."""
 
     async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
         """Note nothing: between the last offsets of two chunks there is always a gap."""
