@@ -176,7 +176,7 @@ def test_importing_the_sdk_is_light() -> None:
     script = """
 import sys
 import tokentide.producers
-heavy = {"clickhouse_connect", "faust", "genai_prices", "msgspec", "numpy", "pyarrow"}
+heavy = {"clickhouse_connect", "faust", "genai_prices", "numpy", "pyarrow"}
 print(sorted(heavy & sys.modules.keys()))
 """
 
