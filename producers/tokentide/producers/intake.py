@@ -9,10 +9,11 @@ from tokentide.producers.complaints import Complaints
 from tokentide.producers.counters import Tally
 from tokentide.producers.quick_event import QuickEvent, quick_event
 from tokentide.schemas import InvalidEventError, UsageEvent, new_event_id
+from tokentide.schemas.usage_struct import FIELDS
 
 __all__ = ["Intake", "now"]
 
-_NAMES = frozenset(UsageEvent.model_fields)
+_NAMES = frozenset(FIELDS)
 _STRIPPED: dict[str, Any] = {"metadata": {}, "tags": {}, "error_message": None}
 
 

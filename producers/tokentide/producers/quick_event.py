@@ -1,12 +1,12 @@
 """The short way of an event to its record, for what services send all the time; the model judges all the rest."""
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated, Any
 
 import msgspec
 
 from tokentide.schemas.provider import canonical_provider
-from tokentide.schemas.usage import CONTAINED, EARLIEST, LATEST
+from tokentide.schemas.usage import CONTAINED, in_utc
 from tokentide.schemas.usage_struct import usage_struct
 
 __all__ = ["QuickEvent", "quick_event"]
@@ -39,14 +39,12 @@ def quick_event(fields: dict[str, Any]) -> tuple[QuickEvent, bytes] | None:
         event = msgspec.convert(fields, _Event, builtin_types=(datetime,))
     except (msgspec.MsgspecError, ValueError, TypeError, RecursionError):
         return None
-    moment = _utc(event.timestamp)
-    if moment is None:
+    try:
+        event.timestamp = in_utc(event.timestamp)
+        if event.provider_created is not None:
+            event.provider_created = in_utc(event.provider_created)
+    except ValueError:
         return None
-    event.timestamp = moment
-    if event.provider_created is not None:
-        event.provider_created = created = _utc(event.provider_created)
-        if created is None:
-            return None
     event.provider = canonical_provider(event.provider)
     total = event.input_tokens + event.output_tokens
     if event.total_tokens is None:
@@ -67,16 +65,6 @@ def quick_event(fields: dict[str, Any]) -> tuple[QuickEvent, bytes] | None:
         return None
     # The model's patterns forbid control characters, which JSON can hold only behind a backslash.
     return None if b"\\" in value else (event, value)
-
-
-def _utc(moment: datetime) -> datetime | None:
-    """Return the time in UTC; None when it is out of range, or its zone cannot tell."""
-    try:
-        if not EARLIEST <= moment < LATEST:
-            return None
-        return moment if moment.tzinfo is UTC else moment.astimezone(UTC)
-    except (TypeError, ValueError, OverflowError):
-        return None
 
 
 def _counts_agree(event: QuickEvent) -> bool:

@@ -44,7 +44,8 @@ def new_event_id() -> str:
     return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
 
-def _utc(moment: datetime) -> datetime:
+def in_utc(moment: datetime) -> datetime:
+    """Return the time of a call in UTC; raises ValueError for one that lies too far away."""
     if not EARLIEST <= moment < LATEST:
         raise ValueError("must lie between the years 2010 and 2100; send the time of the call, with its zone")
     return moment.astimezone(UTC)
@@ -79,7 +80,7 @@ Name = Annotated[str, Field(min_length=1, max_length=256, pattern=r"^[^\x00-\x1f
 Provider = Annotated[Name, AfterValidator(canonical_provider)]
 Label = Annotated[str, Field(max_length=256, pattern=r"^[^\x00-\x1f]*$")]
 Text = Annotated[str, Field(max_length=2048)]
-Moment = Annotated[AwareDatetime, AfterValidator(_utc)]
+Moment = Annotated[AwareDatetime, AfterValidator(in_utc)]
 Count = Annotated[int, Field(ge=0, le=MAX_COUNT)]
 Amount = Annotated[
     Decimal, Field(strict=False, ge=0, le=MAX_COUNT, max_digits=22, decimal_places=12, allow_inf_nan=False)
