@@ -70,7 +70,9 @@ def main() -> int:
     options.add_argument("--seeds", type=int, default=20, help="how many schedules")
     options.add_argument("--seed0", type=int, default=1, help="the first seed")
     options.add_argument("--jobs", type=int, default=1, help="how many at once, each with servers of its own")
-    options.add_argument("--nodes", type=int, choices=(1, 3), help="only those of them on so many Kafka nodes")
+    options.add_argument(
+        "--nodes", type=int, choices=(1, 3), help="only those of them on so many Kafka nodes"
+    )
     options.add_argument("--keep", type=Path, help="a folder for data and logs, which is kept")
     options.add_argument("--show", action="store_true", help="print the schedules, and play nothing")
     chosen = options.parse_args()

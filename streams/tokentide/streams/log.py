@@ -61,7 +61,11 @@ class Log:
                     error = message.error()
                     if error is not None:
                         if error.code() == KafkaError._PARTITION_EOF:
-                            return
+                            # A leader that is new may not know yet of the last records, though they are stored.
+                            end = message.offset()
+                            if end is not None and end >= high:
+                                return
+                            continue
                         if kafka_handling(error.code()) is Handling.RETRY:
                             continue  # librdkafka tries again by itself; the deadline goes on
                         raise KafkaException(error)

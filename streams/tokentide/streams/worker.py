@@ -64,7 +64,9 @@ class Worker:
         self._stages = stages
         self._first = first
         self._log = Log(settings.kafka)
-        self._lanes: dict[str, Lanes] = {}
+        self._lanes = {
+            stage.topic: Lanes(stage, self._log, settings.recovery_seconds, stop_in_doubt) for stage in stages
+        }
         self._tasks: list[asyncio.Task[None]] = []
         self._is_ready = False
         self._assigned_at: deque[float] = deque(maxlen=_RESTLESS_ASSIGNMENTS)
@@ -97,11 +99,19 @@ class Worker:
         self._spawn(self._announce(len(partitions)))
 
     async def revoked(self, partitions: set[TP]) -> None:
-        """Make everything durable, but not for longer than the group waits."""
+        """Make everything durable, but wait for it no longer than the group does."""
         self._joining_since = time.monotonic()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self._settings.session_timeout_seconds / 3):
+        patience = self._settings.session_timeout_seconds / 3
+        try:
+            async with asyncio.timeout(patience):
                 await self._drain()
+        except TimeoutError:
+            _LOGGER.warning(
+                "%s gives its partitions up before all is flushed: Kafka did not take it within %.1f s; the next "
+                "owner does again what is missing",
+                self._settings.name,
+                patience,
+            )
 
     def committable(self) -> dict[TP, int]:
         """Return what is durable."""
@@ -116,8 +126,6 @@ class Worker:
         stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
-        for stage in self._stages:
-            self._lanes[stage.topic] = Lanes(stage, self._log, self._settings.recovery_seconds, stop_in_doubt)
         server = self._metrics_server()
         if self._first is not None:
             await self._first()
@@ -228,6 +236,13 @@ class Worker:
                 yield from stage.gauges()
 
     async def _drain(self) -> None:
+        """Flush everything. Who gives up waiting does not cut the flush off: it has taken changes out of the state.
+
+        Cut off before the changelog had them, they would be missing below the fence of the next flush.
+        """
+        await asyncio.shield(self._spawn(self._flush_all()))
+
+    async def _flush_all(self) -> None:
         await asyncio.gather(*(lanes.flush(everything=True) for lanes in self._lanes.values()))
 
     async def _announce(self, partitions: int) -> None:
@@ -238,7 +253,9 @@ class Worker:
             self._is_ready = True
             print(f"ready {self._settings.name} with {partitions} partitions", flush=True)
 
-    def _spawn(self, work: Awaitable[None]) -> None:
+    def _spawn(self, work: Awaitable[None]) -> "asyncio.Task[None]":
+        """Have the work done beside all else; an error in it ends the process."""
+
         async def guarded() -> None:
             try:
                 await work
@@ -246,7 +263,9 @@ class Worker:
                 stop_in_doubt(error)
 
         self._tasks = [task for task in self._tasks if not task.done()]
-        self._tasks.append(asyncio.create_task(guarded()))
+        task = asyncio.create_task(guarded())
+        self._tasks.append(task)
+        return task
 
 
 def _end_offset(consumer: Any, topic: str, partition: int) -> int | None:
