@@ -159,7 +159,7 @@ def test_an_unreachable_broker_holds_up_the_end_of_the_process_only_so_long(
     script = f"""
 producer = UsageProducer(replace(settings, exit_timeout_seconds=0.5, spool_dir={spool!r}))
 track(producer, "lost", 10)
-print(producer.counters.in_flight)
+print(producer.counters.waiting)
 """
     started = time.monotonic()
 

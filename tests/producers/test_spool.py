@@ -253,7 +253,7 @@ def test_a_mistake_of_ours_is_no_exception_in_the_service(
     def broken(record: object) -> bytes:
         raise ZeroDivisionError("oops")
 
-    monkeypatch.setattr("tokentide.producers.spool_backlog.pack", broken)
+    monkeypatch.setattr("tokentide.producers.spool_writer.pack", broken)
     with UsageProducer(settings(broker, topic)) as producer:
         assert track(producer, 2) == 0
 

@@ -1,11 +1,14 @@
 """The files of a spool: what is written, what is read back, and what damage and a full disk do."""
 
 import resource
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tokentide.producers.cloud_event import Record
 from tokentide.producers.segment import SEGMENT_BYTES, DamagedError, pack, unpack
@@ -35,7 +38,7 @@ def writer(root: Path, monotonic: Callable[[], float] = lambda: 0.0) -> SpoolWri
 
 
 def write(spool: SpoolWriter, *names: str, size: int = 10) -> list[Place]:
-    places = [spool.append(pack(record(name, size))) for name in names]
+    places = [spool.append(record(name, size)) for name in names]
     return [place for place in places if place is not None]
 
 
@@ -106,6 +109,42 @@ def test_an_heir_reads_what_was_not_stored_in_order(tmp_path: Path) -> None:
     heir.release()
     assert heirs(tmp_path) == []
     assert [path.name for path in destination_folder(tmp_path, WHERE).iterdir()] == ["destination.json"]
+
+
+@given(
+    steps=st.lists(
+        st.tuples(
+            st.sampled_from(["write", "hand"]), st.integers(1, 400), st.sampled_from([10, 10, 10, 50_000])
+        ),
+        max_size=12,
+    )
+)
+@settings(max_examples=40, deadline=None)
+def test_the_writer_hands_on_what_it_wrote_once_and_in_order(steps: list[tuple[str, int, int]]) -> None:
+    with tempfile.TemporaryDirectory() as root:
+        spool = writer(Path(root))
+        written: list[str] = []
+        handed: list[str] = []
+        waiting: list[Place] = []
+        for step, count, size in steps:
+            for _ in range(count):
+                if step == "write":
+                    name = str(len(written))
+                    written.append(name)
+                    assert write(spool, name, size=size)
+                elif (found := spool.next()) is not None:
+                    place, each = found
+                    handed.append(each.key.decode())
+                    assert place.segment.read(place.offset) == each
+                    spool.hand(place)
+                    waiting.append(place)
+            assert spool.behind == len(written) - len(handed)
+            for place in waiting[::2]:
+                spool.done(place)
+            waiting = waiting[1::2]
+            spool.tidy()
+        assert handed + read(spool) == written
+        spool.forget()
 
 
 def test_a_live_owner_keeps_its_spool(tmp_path: Path) -> None:

@@ -8,25 +8,20 @@ from datetime import datetime
 from types import TracebackType
 from typing import Any, Self
 
-from confluent_kafka import KafkaError, KafkaException, Producer
+from confluent_kafka import KafkaException
 
-from tokentide.producers.cloud_event import Record
-from tokentide.producers.complaints import Complaints, LibrdkafkaLog, reason_of
+from tokentide.producers.complaints import Complaints, reason_of
 from tokentide.producers.counters import Counters, Tally
 from tokentide.producers.intake import Intake, now
 from tokentide.producers.losses import Losses
 from tokentide.producers.memory import MEMORY, captured, keep
-from tokentide.producers.process import abandon, close_at_worker_exit, register
+from tokentide.producers.process import register
+from tokentide.producers.sender import Sender
 from tokentide.producers.settings import ProducerSettings
-from tokentide.producers.spool_backlog import Backlog, Ticket
+from tokentide.producers.spool_backlog import Backlog
 from tokentide.schemas import SettingsError, UsageEvent
 
 __all__ = ["UsageProducer"]
-
-_POLL_SECONDS = 0.1
-_DRAIN_BATCH = 20
-# What Kafka says of an event that it will never take; everything else may change.
-_REFUSALS = frozenset({KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.INVALID_RECORD})
 
 
 class UsageProducer:
@@ -38,9 +33,6 @@ class UsageProducer:
     process it closes itself, within `exit_timeout_seconds`. With the broker `memory://` nothing is sent: events are
     kept in `recorded`.
     """
-
-    _client: Producer | None
-    _thread: threading.Thread | None
 
     def __init__(
         self,
@@ -62,7 +54,7 @@ class UsageProducer:
         self._forget()
         if self._memory is None:
             try:
-                self._start()
+                self._sender.start()
             except (KafkaException, TypeError, ValueError) as error:
                 raise SettingsError(f"librdkafka refuses the settings: {reason_of(error)}") from error
         register(self)
@@ -92,9 +84,10 @@ class UsageProducer:
                     if record is None:
                         self._keep(made)
                         return True
-                    if self._client is None:
-                        self._start_again()
-                    if self._backlog.accept(record, self._produce):
+                    if not self._sender.is_running:
+                        self._sender.start_again()
+                    if self._backlog.accept(record, self._sender.produce):
+                        self._sender.ring()
                         return True
                     why = self._why_full()
         except Exception as error:  # a mistake of ours is no reason to hurt the service
@@ -107,8 +100,7 @@ class UsageProducer:
     @property
     def counters(self) -> Counters:
         """What became of the events so far."""
-        with self._lock:
-            return self._tally.snapshot(self._backlog.queued, self._backlog.spooled)
+        return self._sender.counters
 
     @property
     def recorded(self) -> list[UsageEvent]:
@@ -122,14 +114,12 @@ class UsageProducer:
         """
         deadline = time.monotonic() + timeout
         while True:
-            self._drain()
+            self._sender.drain()
             waiting = self.counters.waiting
             left = deadline - time.monotonic()
-            client = self._client
-            if not waiting or left <= 0 or (client is None and self._closed):
+            if not waiting or left <= 0 or (self._closed and not self._sender.is_running):
                 return waiting
-            # Without a client, or when another thread serves the last reports, flushing returns at once.
-            if client is None or not client.flush(min(left, _POLL_SECONDS)):
+            if not self._sender.await_answers(left):
                 time.sleep(min(left, 0.001))
 
     def recover(self, timeout: float) -> bool:
@@ -158,20 +148,12 @@ class UsageProducer:
         with self._lock:
             if self._closed:
                 return 0
-            self._closed = True
+            self._closed = self._sender.is_closing = True
         before = self.counters
         left = self.flush(self._settings.exit_timeout_seconds if timeout is None else timeout)
         with self._lock:
             self._tally.count_dropped(self._backlog.drop_memory())
-            client, self._client = self._client, None
-            thread, self._thread = self._thread, None
-        if client is not None and thread is not None:
-            if self._losses and not left:
-                self._losses.tell(client)
-                client.flush(1.0)
-            client.purge()
-            client.flush(1.0)
-            thread.join(1.0)
+        self._sender.stop(and_tell=not left)
         self._backlog.release()
         after = self.counters
         lost = after.dropped + after.failed - before.dropped - before.failed
@@ -198,8 +180,7 @@ class UsageProducer:
 
     def after_fork(self) -> None:
         """Start anew in a child process; called by the interpreter."""
-        if self._client is not None:
-            abandon(self._client)
+        self._sender.forget()
         self._backlog.forget()
         self._forget()
 
@@ -217,32 +198,9 @@ class UsageProducer:
             self._settings.source, self._settings.redact, self._clock, self._tally, self._complaints
         )
         self._losses = Losses(self._settings.alerts_topic, self._settings.source)
-        self._report = self._on_delivery
-        self._client = None
-        self._thread = None
-
-    def _start(self) -> None:
-        client = Producer(
-            {**self._settings.librdkafka(), "error_cb": self._on_error, "logger": LibrdkafkaLog()}
+        self._sender = Sender(
+            self._settings, self._lock, self._backlog, self._tally, self._losses, self._complaints
         )
-        self._backlog.open()
-        thread = threading.Thread(target=self._serve, args=(client,), name="tokentide-producer", daemon=True)
-        self._client, self._thread = client, thread
-        try:
-            thread.start()
-        except RuntimeError:
-            self._client = self._thread = None
-            raise
-        close_at_worker_exit()
-
-    def _start_again(self) -> None:
-        """Start in a forked child, or after no thread could be started. The lock is held."""
-        try:
-            self._start()
-        except (KafkaException, RuntimeError) as error:
-            self._complaints.warn(
-                "thread", f"usage events wait, for no thread can be started: {reason_of(error)}"
-            )
 
     def _keep(self, event: UsageEvent) -> None:
         for events in (self._memory, captured()):
@@ -253,90 +211,3 @@ class UsageProducer:
     def _why_full(self) -> str:
         what = f"the spool in {self._backlog.destination} is" if self._backlog.is_full else "all queues are"
         return f"{what} full, Kafka does not keep up"
-
-    def _produce(self, record: Record, ticket: Ticket) -> bool:
-        """Hand the record to librdkafka; return False when it must wait. The lock is held."""
-        client = self._client
-        if client is None:
-            return False
-        ticket.report = self._report
-        try:
-            client.produce(
-                self._settings.topic,
-                record.value,
-                record.key,
-                headers=record.headers,
-                on_delivery=ticket,
-            )
-        except BufferError:
-            return False
-        except KafkaException as error:
-            if ticket.segment is not None and error.args[0].code() not in _REFUSALS:
-                self._complaints.warn("failed", f"usage events wait: {reason_of(error)}")
-                return False
-            self._backlog.done(ticket)
-            self._refuse(ticket, f"a usage event was refused: {reason_of(error)}")
-        return True
-
-    def _refuse(self, ticket: Ticket, sentence: str) -> None:
-        if ticket.is_own:
-            self._tally.count_failed()
-        if not self._closed:
-            self._complaints.warn("failed", sentence)
-
-    def _drain(self) -> None:
-        """Hand on what waits, as far as there is room."""
-        while True:
-            with self._lock:
-                client = self._client
-                # Old events leave half of the queue to new ones.
-                has_room = client is not None and len(client) * 2 < self._settings.queue_events
-                if client is None or not self._backlog.drain(
-                    self._produce, _DRAIN_BATCH, with_adopted=has_room
-                ):
-                    return
-
-    def _serve(self, client: Producer) -> None:
-        while self._client is client:
-            client.poll(_POLL_SECONDS)
-            try:
-                self._drain()
-                self._backlog.tend()
-                if self._losses.is_due:
-                    self._losses.tell(client)
-            except Exception as error:  # the next events must not wait for ever for a mistake of ours
-                self._complaints.warn("internal", f"usage events wait: {type(error).__name__}: {error}")
-
-    def _on_delivery(self, ticket: Ticket, error: KafkaError | None) -> None:
-        with self._lock:
-            if error is None:
-                self._losses.reached()
-                self._backlog.done(ticket)
-                if ticket.is_own:
-                    self._tally.count_delivered()
-                else:
-                    self._tally.count_recovered()
-            elif ticket.segment is None:
-                self._refuse(ticket, f"a usage event was given up: {reason_of(error)}")
-            elif error.code() in _REFUSALS:
-                self._backlog.done(ticket)
-                self._refuse(ticket, f"a usage event was refused: {reason_of(error)}")
-            else:
-                self._backlog.put_back(ticket)
-                if not self._closed:
-                    self._complaints.warn("again", f"a usage event is sent again: {reason_of(error)}")
-
-    def _on_error(self, error: KafkaError) -> None:
-        counters = self.counters
-        # Brokers close idle connections; that is worth a line only to those who wait, or never got through.
-        if counters.waiting or not counters.delivered:
-            patience = (
-                "in the spool"
-                if self._backlog.destination
-                else f"each for {self._settings.delivery_timeout_seconds:g} s at most"
-            )
-            self._complaints.warn(
-                "unreachable",
-                f"Kafka at {self._settings.kafka.broker} does not answer: {reason_of(error)}; "
-                f"{counters.waiting} usage events wait, {patience}",
-            )

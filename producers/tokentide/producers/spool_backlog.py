@@ -11,7 +11,6 @@ from confluent_kafka import KafkaError, Message
 from tokentide.producers.cloud_event import Record
 from tokentide.producers.complaints import Complaints
 from tokentide.producers.fallback import Fallback
-from tokentide.producers.segment import pack
 from tokentide.producers.settings import ProducerSettings
 from tokentide.producers.spool import Place, Spool
 from tokentide.producers.spool_folder import Destination, adopt, default_roots, destination_folder, owners
@@ -131,7 +130,10 @@ class Backlog:
         self._complain_of_disk("; ".join(reasons))
 
     def accept(self, record: Record, produce: Produce) -> bool:
-        """Keep the record, and hand it on when nothing waits before it; return False when there is no room for it."""
+        """Keep the record, on disk if possible; return False when there is no room for it.
+
+        In memory it is for a moment, handed on at once when nothing waits before it.
+        """
         if self._is_inside:  # a signal handler or a finalizer, in the middle of another call
             return self._fallback.put(record)
         self._is_inside = True
@@ -149,13 +151,11 @@ class Backlog:
             self._settle()
         if own is not None and not len(self._fallback):
             try:
-                place = own.append(pack(record))
+                place = own.append(record)
             except SpoolFullError:
                 self._refused += 1
                 return False
             if place is not None:
-                if own.behind == 1 and produce(record, Ticket(own, place, True)):
-                    own.hand(place)
                 return True
         is_first = not len(self._fallback) and (own is None or not own.behind)
         return (is_first and produce(record, self._in_memory)) or self._fallback.put(record)
@@ -164,7 +164,7 @@ class Backlog:
         """Write what lies in memory to the disk, as soon as it takes events again."""
         while self._own is not None and (record := self._fallback.first()) is not None:
             try:
-                if self._own.append(pack(record)) is None:
+                if self._own.append(record) is None:
                     return
             except SpoolFullError:
                 return

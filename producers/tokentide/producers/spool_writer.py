@@ -2,10 +2,12 @@
 
 import itertools
 import time
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
-from tokentide.producers.segment import MOST_BODY_BYTES, SEGMENT_BYTES, Segment
+from tokentide.producers.cloud_event import Record
+from tokentide.producers.segment import MOST_BODY_BYTES, SEGMENT_BYTES, Segment, pack
 from tokentide.producers.spool import Place, Spool
 from tokentide.producers.spool_folder import bytes_of, new_owner
 
@@ -15,6 +17,7 @@ _AGAIN_SECONDS = 10.0
 _MOST_AGE_SECONDS = 3600.0
 _LEAST_SEGMENTS = 2
 _LOOK_SECONDS = 5.0
+_MOST_FRESH = 256
 
 
 class SpoolFullError(Exception):
@@ -46,6 +49,8 @@ class SpoolWriter(Spool):
         self._again_at = self._looked_at = self._synced_at = 0.0
         self._spare: Segment | None = None
         self._unsynced: list[Segment] = []
+        self._fresh: deque[tuple[Place, Record]] = deque(maxlen=_MOST_FRESH)
+        """The last records that were written and not handed on."""
         self.trouble: OSError | None = None
         """Why no segment can be made, while that is so."""
         try:
@@ -55,19 +60,31 @@ class SpoolWriter(Spool):
             raise
         self._ahead.append(self._current)
 
-    def append(self, body: bytes) -> Place | None:
-        """Write the body and return its place; None when the disk takes no more.
+    def append(self, record: Record) -> Place | None:
+        """Write the record and return its place; None when the disk takes no more.
 
         Raises SpoolFullError when the bound is reached. Costs some microseconds, and some hundred when no spare
         segment is ready.
         """
+        body = pack(record)
         size = len(body)
         if not self._current.has_room(size) and (size > MOST_BODY_BYTES or not self._next_segment()):
             return None
         place = Place(self._current, self._current.append(body))
         self.waiting += 1
         self.behind += 1
+        self._fresh.append((place, record))
         return place
+
+    def next(self) -> tuple[Place, Record] | None:
+        """Return the first record that was not handed on; what was written just now need not be read again."""
+        fresh = self._fresh
+        while len(fresh) > self.behind:
+            fresh.popleft()
+        # Only of a segment that is being read: others may have to be mapped first.
+        if fresh and len(fresh) == self.behind and fresh[0][0].segment is self._reading:
+            return fresh[0]
+        return super().next()
 
     def _next_segment(self) -> bool:
         segment, self._spare = self._spare, None
