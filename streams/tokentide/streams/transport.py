@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import faust
 from aiokafka import TopicPartition  # type: ignore[import-untyped]
 from aiokafka.consumer import fetcher  # type: ignore[import-untyped]
+from aiokafka.errors import IllegalStateError  # type: ignore[import-untyped]
 from faust.exceptions import ConsumerNotStarted
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
@@ -109,7 +110,9 @@ class ChunkConsumer(driver.Consumer):
         if records is None or self.should_stop:
             return
         if not self.flow_active:
-            await self.perform_seek()
+            # Partitions may go during this seek; the recovery of the new assignment seeks again.
+            with contextlib.suppress(IllegalStateError):
+                await self.perform_seek()
             return
         for place, fetched in records.items():
             tp = TP(place.topic, place.partition)
