@@ -128,6 +128,19 @@ def test_an_event_that_cannot_be_delivered_in_time_is_counted_as_failed(
     assert any("a usage event was given up" in line for line in caplog.messages)
 
 
+def test_who_tracks_without_a_pause_helps_to_send(nowhere: str) -> None:
+    """Python gives the thread that sends little time then; librdkafka takes 100,000 events."""
+    with UsageProducer(settings(nowhere)) as producer:
+        behind = 0
+        for number in range(30_000):
+            producer.track(provider="openai", model="m", user_id="ann")
+            if number % 100 == 0:
+                behind = max(behind, producer.counters.queued)
+        producer.close(0)
+
+    assert behind <= 10_001
+
+
 def test_an_event_that_kafka_would_refuse_is_counted_as_failed(
     nowhere: str, caplog: pytest.LogCaptureFixture
 ) -> None:

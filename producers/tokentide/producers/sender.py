@@ -3,6 +3,7 @@
 import contextlib
 import queue
 import threading
+import time
 
 from confluent_kafka import KafkaError, KafkaException, Producer
 
@@ -19,7 +20,11 @@ __all__ = ["Sender"]
 # How long the thread sleeps when nothing is under way, and how long it waits for answers when something is.
 _REST_SECONDS = 0.1
 _POLL_SECONDS = 0.02
+# So many events at once, which takes less than a millisecond, and a pause for the service's own threads.
 _DRAIN_BATCH = 20
+_COURTESY_SECONDS = 0.0002
+# Who tracks without a pause leaves the thread little time, and would fill the spool though Kafka keeps up.
+_MOST_BEHIND = 10_000
 # What Kafka says of an event that it will never take; everything else may change.
 _REFUSALS = frozenset({KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.INVALID_RECORD})
 
@@ -97,10 +102,14 @@ class Sender:
             )
 
     def ring(self) -> None:
-        """Wake the thread when it sleeps. The lock is held."""
+        """Wake the thread when it sleeps, and help it when it falls far behind. The lock is held."""
         if self._bell_is_due:
             self._bell_is_due = False
             self._bell.put(None)
+        client = self._client
+        has_room = client is not None and len(client) < self._settings.queue_events
+        if has_room and self._backlog.queued > _MOST_BEHIND:
+            self._backlog.drain(self.produce, 2, with_adopted=False)
 
     def produce(self, record: Record, ticket: Ticket) -> bool:
         """Hand the record to the client; return False when it must wait. The lock is held."""
@@ -137,6 +146,8 @@ class Sender:
                     self.produce, _DRAIN_BATCH, with_adopted=has_room
                 ):
                     return
+            # Who waits for this lock, or for the interpreter's, would get neither while this thread goes on.
+            time.sleep(_COURTESY_SECONDS)
 
     def await_answers(self, seconds: float) -> bool:
         """Wait for answers, at most so long; return False, at once, when none is under way."""
