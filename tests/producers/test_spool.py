@@ -61,6 +61,7 @@ def test_an_outage_delays_events_and_loses_none(
     with closed_door() as (door, address):
         producer = UsageProducer(replace(settings(address, topic), queue_events=50))
         accepted = track(producer, 3000)
+        until(lambda: producer.counters.in_flight == 50)
         waiting = producer.counters
 
         open_door(door, broker)
