@@ -146,7 +146,7 @@ def recover(settings: ConsoleSettings, path: Path) -> dict[str, Any]:
             message = reader.poll(0.1)
             if message is not None and message.error() is None:
                 record = json.loads(message.value() or b"")
-                if record["scope"] == "user":
+                if record.get("scope") == "user":
                     counted.add(record["scope_id"])
         done = time.monotonic() - started
         (status,) = supervisor.statuses()
