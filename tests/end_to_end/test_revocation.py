@@ -2,16 +2,13 @@
 
 import asyncio
 import json
-import os
-import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 from faust.types import TP
+from support.frozen import frozen
 from support.priced import priced
 
 from tokentide.console.kafka.cluster import KafkaCluster
@@ -24,16 +21,6 @@ from tokentide.streams.worker import Worker
 from tokentide.streams.worker_settings import WorkerSettings
 
 PLACE = TP("priced", 0)
-
-
-@contextmanager
-def frozen(kafka: KafkaCluster) -> Iterator[None]:
-    (pid,) = kafka.pids.values()
-    os.kill(pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        os.kill(pid, signal.SIGCONT)
 
 
 def requests_of_u1(updates: list[Record]) -> int:

@@ -106,10 +106,10 @@ class Sender:
         if self._bell_is_due:
             self._bell_is_due = False
             self._bell.put(None)
-        client = self._client
-        has_room = client is not None and len(client) < self._settings.queue_events
-        if has_room and self._backlog.queued > _MOST_BEHIND:
-            self._backlog.drain(self.produce, 2, with_adopted=False)
+        if self._backlog.queued > _MOST_BEHIND:
+            client = self._client
+            if client is not None and len(client) < self._settings.queue_events:
+                self._backlog.drain(self.produce, 2, with_adopted=False)
 
     def produce(self, record: Record, ticket: Ticket) -> bool:
         """Hand the record to the client; return False when it must wait. The lock is held."""

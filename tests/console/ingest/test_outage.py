@@ -2,7 +2,6 @@
 
 import http.client
 import json
-import os
 import signal
 import time
 import uuid
@@ -14,6 +13,7 @@ from typing import Any
 import pytest
 from support.commands import run
 from support.door import Door, create_topic, open_door
+from support.frozen import frozen
 
 from tokentide.console.kafka import KafkaCluster
 
@@ -54,14 +54,10 @@ def test_a_broker_that_pauses_is_503_and_the_same_request_later_counts_once(
     cluster: KafkaCluster, door: Door
 ) -> None:
     sent, key = calls(50), uuid.uuid4().hex
-    (pid,) = cluster.pids.values()
-    os.kill(pid, signal.SIGSTOP)
-    try:
+    with frozen(cluster):
         refused = door.post(sent, Idempotency_Key=key)
         assert door.request("GET", "/readyz").status == 503
         assert door.request("GET", "/healthz").status == 200
-    finally:
-        os.kill(pid, signal.SIGCONT)
 
     again = send_until_taken(door, sent, Idempotency_Key=key)
 
@@ -126,20 +122,16 @@ def test_a_door_that_is_killed_under_load_leaves_nothing_that_it_took_behind(clu
 
 @pytest.mark.slow
 def test_sigterm_lets_every_request_inside_have_its_answer(cluster: KafkaCluster) -> None:
-    (pid,) = cluster.pids.values()
     sent = calls(10)
     patient = open_door(cluster.bootstrap, TOPIC, TOKENTIDE_INGEST_ACK_TIMEOUT_SECONDS="30")
     with patient as door, ThreadPoolExecutor(2) as pool:
-        os.kill(pid, signal.SIGSTOP)
-        try:
+        with frozen(cluster):
             inside = [pool.submit(door.post, sent) for _ in range(2)]
             both = f"tokentide_ingest_in_flight_bytes {2.0 * len(json.dumps(sent))}"
             while both not in door.request("GET", "/metrics").text:
                 time.sleep(0.05)
             door.process.send_signal(signal.SIGTERM)
             time.sleep(0.3)
-        finally:
-            os.kill(pid, signal.SIGCONT)
         answers = [each.result(60) for each in inside]
         assert door.process.wait(60) == 0
 
