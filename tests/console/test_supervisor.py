@@ -64,6 +64,7 @@ def test_a_program_is_ready_when_it_says_so(supervisor: Supervisor, make: Make) 
     assert (status.state, status.restarts, status.exit_code) == (ProgramState.RUNNING, 0, None)
     assert status.pid is not None
     assert status.rss_bytes > 1_000_000
+    assert supervisor.statuses(memory=False)[0].rss_bytes == 0
     assert status.log_path.read_text() == "getting ready\nready\n"
 
 

@@ -39,7 +39,7 @@ class Pipeline:
     def restarts(self) -> int:
         """How often a process was started again."""
         return self._restarts + sum(
-            status.restarts for each in self._supervisors.values() for status in each.statuses()
+            status.restarts for each in self._supervisors.values() for status in each.statuses(memory=False)
         )
 
     @property
@@ -79,7 +79,7 @@ class Pipeline:
     def remove(self, name: str) -> None:
         """End a process for good, by force when it does not end by itself."""
         supervisor = self._supervisors.pop(name)
-        self._restarts += sum(status.restarts for status in supervisor.statuses())
+        self._restarts += sum(status.restarts for status in supervisor.statuses(memory=False))
         supervisor.stop()
 
     def wait_ready(self) -> None:
@@ -102,7 +102,9 @@ class Pipeline:
     def pid(self, name: str) -> int | None:
         """Return the number of the process; None while it is away."""
         supervisor = self._supervisors.get(name)
-        return next((status.pid for status in supervisor.statuses()), None) if supervisor else None
+        return (
+            next((status.pid for status in supervisor.statuses(memory=False)), None) if supervisor else None
+        )
 
     def wait_thawed(self) -> None:
         """Return when nobody is frozen."""
@@ -111,7 +113,8 @@ class Pipeline:
 
     def is_running(self, name: str) -> bool:
         """Whether the process has printed that it is ready, in its present life."""
-        return all(status.state is ProgramState.RUNNING for status in self._supervisors[name].statuses())
+        (status,) = self._supervisors[name].statuses(memory=False)
+        return status.state is ProgramState.RUNNING
 
     def away(self) -> dict[str, str]:
         """Return who is not running, and what it printed last."""

@@ -65,10 +65,13 @@ class Supervisor:
                         f"{name} is not ready after {timeout_seconds:.0f} s; see {child.program.log_path}."
                     )
 
-    def statuses(self) -> list[ProgramStatus]:
-        """Look at all programs, in the order of their launch."""
+    def statuses(self, *, memory: bool = True) -> list[ProgramStatus]:
+        """Look at all programs, in the order of their launch.
+
+        Memory takes a walk through all processes of the machine; without, `rss_bytes` is 0.
+        """
         # A copy: other threads look while this one launches.
-        return [child.status() for child in list(self._children.values())]
+        return [child.status(memory) for child in list(self._children.values())]
 
     def kill(self, name: str, number: int = signal.SIGKILL) -> None:
         """Send the program a signal; when it dies of it, it is started again like after any crash."""
@@ -112,13 +115,14 @@ class _Child:
         self._exit_code: int | None = None
         self._problem: str | None = None
 
-    def status(self) -> ProgramStatus:
+    def status(self, memory: bool) -> ProgramStatus:
         """Look at the program."""
         with self._lock:
             pid = self._process.pid if self._process is not None else None
             state, starts, code = self._state, self._starts, self._exit_code
+        rss_bytes = _rss_bytes(pid) if memory else 0
         return ProgramStatus(
-            self.program.name, state, pid, max(0, starts - 1), code, _rss_bytes(pid), self.program.log_path
+            self.program.name, state, pid, max(0, starts - 1), code, rss_bytes, self.program.log_path
         )
 
     def raise_if_crashed(self) -> None:
