@@ -25,10 +25,15 @@ class Pipeline:
         settings: ConsoleSettings,
         variables: Mapping[str, str],
         clocks: Mapping[str, int],
+        round_seconds: float | None,
     ) -> None:
-        """`clocks` says whose clock is ahead, by how many seconds; perhaps negative."""
+        """`clocks` says whose clock is ahead, by how many seconds; perhaps negative.
+
+        `round_seconds` is how long a meter takes to write all records of its changelogs again, unless as always.
+        """
         self._folder = folder
         self._clocks = clocks
+        self._round = [] if round_seconds is None else [f"--round={round_seconds}"]
         self._settings = settings
         self._variables = variables
         self._supervisors: dict[str, Supervisor] = {}
@@ -58,7 +63,7 @@ class Pipeline:
         }
         kind = name.partition("-")[0]
         ahead = f"--ahead={self._clocks.get(name, 0)}"
-        self.add(name, ["-m", "faults.worker", ahead, kind], "ready", variables)
+        self.add(name, ["-m", "faults.worker", ahead, *self._round, kind], "ready", variables)
 
     def add(self, name: str, arguments: list[str], ready_line: str, variables: Mapping[str, str]) -> None:
         """Start a Python program under this name, and return at once."""

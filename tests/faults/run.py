@@ -8,12 +8,13 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from faults.brokers import Brokers
-from faults.compaction import COMPACTING, wait_until_compacted
+from faults.compaction import COMPACTING, ROUND_SECONDS, wait_until_compacted
 from faults.disk import FullDisks
 from faults.ledger import Ledger
 from faults.pipeline import Pipeline
@@ -98,7 +99,8 @@ class Run:
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("TOKENTIDE_")}
         path = os.pathsep.join(filter(None, (str(TESTS), os.environ.get("PYTHONPATH"))))
         variables = {**inherited, "TOKENTIDE_SESSION_TIMEOUT_SECONDS": "6", "PYTHONPATH": path}
-        self.pipeline = Pipeline(folder, workers, variables, schedule.clocks)
+        round_seconds = ROUND_SECONDS if schedule.compacts else None
+        self.pipeline = Pipeline(folder, workers, variables, schedule.clocks, round_seconds)
 
     def play(self, outcome: Outcome) -> None:
         """Start, disturb, let rest, send a tail on what was recovered, and judge."""
@@ -148,16 +150,20 @@ class Run:
         self.pipeline.add(PRODUCER, ["-m", "faults.produce", *options], "sent", {})
         _wait(progress.exists, PRODUCED_SECONDS, "nothing was produced")
         began = time.monotonic()
-        for fault in self._schedule.faults:
-            time.sleep(max(0.0, began + fault.at - time.monotonic()))
-            if fault.kind == "compact":
-                outcome.problems += self._compact()
-            self._note_moment(fault, outcome)
-            if self._strike(fault):
-                outcome.met[fault.name] += 1
-        self.pipeline.wait_thawed()
-        self._disks.wait()
-        self._brokers.wait()
+        with ThreadPoolExecutor() as beside:
+            compactions = []
+            for fault in self._schedule.faults:
+                time.sleep(max(0.0, began + fault.at - time.monotonic()))
+                if fault.kind == "compact":
+                    compactions.append(beside.submit(self._compact))
+                self._note_moment(fault, outcome)
+                if self._strike(fault):
+                    outcome.met[fault.name] += 1
+            self.pipeline.wait_thawed()
+            self._disks.wait()
+            self._brokers.wait()
+            for compaction in compactions:
+                outcome.problems += compaction.result()
         _wait(lambda: self.pipeline.is_running(PRODUCER), PRODUCED_SECONDS, "not everything was produced")
         self.pipeline.remove(PRODUCER)
         for kind in self._proxy.met - before:

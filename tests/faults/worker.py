@@ -1,7 +1,8 @@
 """A worker as `tokentide worker` runs it, on a computer whose clock is wrong: `python -m faults.worker meter`.
 
 Only the wall clock of Python is moved; monotonic clocks, and the clock of librdkafka, are true. The memory of event
-ids goes to the disk in steps that are small enough for the traffic of a schedule.
+ids goes to the disk in steps that are small enough for the traffic of a schedule; where compaction is quick, so is
+the round in which all records of a changelog are written again.
 """
 
 import argparse
@@ -19,15 +20,19 @@ def main() -> None:
     options = argparse.ArgumentParser()
     options.add_argument("kind", choices=("meter", "sink"))
     options.add_argument("--ahead", type=int, default=0, help="seconds")
+    options.add_argument("--round", type=float, help="seconds")
     chosen = options.parse_args()
     if chosen.ahead:
         _move_clock(chosen.ahead)
     # Only now: what they import may take hold of the clock.
     from tokentide.console.cli import main as run
-    from tokentide.streams import meter
-    from tokentide.streams.stages import budgets, pricing
+    from tokentide.streams import meter, rewriting
+    from tokentide.streams.stages import budgets, pricing, spend
 
     meter.__dict__["PricingStage"] = functools.partial(pricing.PricingStage, spilled_ids=_SPILLED_IDS)
+    if chosen.round:
+        for module in (budgets, spend):
+            module.__dict__["Rewriting"] = functools.partial(rewriting.Rewriting, chosen.round)
     for module in (budgets, pricing):
         module.__dict__["datetime"] = _moved(chosen.ahead)
     sys.argv = ["tokentide", "worker", chosen.kind]

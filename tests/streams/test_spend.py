@@ -9,11 +9,11 @@ from typing import Any, NamedTuple
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.rows import Row, rows_of
 
 from tokentide.schemas import DataLossError, Period, SpendUpdate, period_start
 from tokentide.streams.clock import EventClock, Grace
 from tokentide.streams.day import FENCE_KEY
-from tokentide.streams.rows import Rows
 from tokentide.streams.spend import SpendState
 from tokentide.streams.spend_record import place_of
 
@@ -21,25 +21,6 @@ from tokentide.streams.spend_record import place_of
 START = 1_796_079_600 - 1_796_079_600 % 3600
 Cell = tuple[str, str, str, int]
 """scope, id, period, start"""
-Row = tuple[int, int, str | None, str | None, int, int | None]
-"""offset, hour, user, team, tokens, cost in pico-USD"""
-
-
-def rows_of(rows: list[Row]) -> Rows:
-    return Rows(
-        offsets=[row[0] for row in rows],
-        hours=[row[1] for row in rows],
-        users=[row[2] for row in rows],
-        teams=[row[3] for row in rows],
-        orgs=[None] * len(rows),
-        providers=["openai"] * len(rows),
-        models=["openai/gpt-4o"] * len(rows),
-        operations=[""] * len(rows),
-        requests=[1] * len(rows),
-        input_tokens=[row[4] for row in rows],
-        output_tokens=[row[4] // 2 for row in rows],
-        costs=[row[5] for row in rows],
-    )
 
 
 def oracle(rows: list[Row]) -> dict[tuple[str, str, str, int], list[int]]:
@@ -268,7 +249,7 @@ def test_totals_are_those_of_the_log_whatever_crashes(
     compacted = {key for key, value in dict(pipeline.changelog).items() if value is not None} - {FENCE_KEY}
     for place, is_month in map(place_of, compacted):
         assert place[2] >= (final.closed_months if is_month else final.closed_days)
-    assert len(pipeline.state) == len(compacted)
+    assert len(pipeline.state) == len({*compacted, FENCE_KEY})
 
 
 def test_a_cut_off_flush_publishes_nothing_until_all_totals_are_level() -> None:

@@ -57,8 +57,8 @@ class BudgetState:
         self._remembered = self._horizon  # what the changelog tells of it
 
     def __len__(self) -> int:
-        """How many entities are remembered."""
-        return len(self._entities)
+        """How many records of the changelog it takes: one for each entity, and the position."""
+        return len(self._entities) + 1
 
     @property
     def position(self) -> int | None:
@@ -83,7 +83,8 @@ class BudgetState:
             if value is None:
                 return
             if key == POSITION_KEY:
-                self._progress.merge(value)
+                if not self._progress.merge(value):
+                    self._has_moved = True  # an older one was written over it
             else:
                 self._entities.load(key.decode(), value)
         except (msgspec.MsgspecError, ValueError) as error:
@@ -155,10 +156,14 @@ class BudgetState:
         return BudgetChanges(alerts, limits, changelog, deletions, moved)
 
     def rewrites(self, count: int) -> list[tuple[bytes, bytes]]:
-        """Return up to so many records for the changelog once more; call after call all of them, in turn.
+        """Return up to so many records for the changelog once more, call after call all of them, in turn; and before
+        those each that `load` found written over. The position is left to `take_changes`.
 
         Entities that changed and were not taken yet are left out: what is remembered must have been published.
         """
+        if count and self._entities.round.is_over:
+            self._entities.begin_round()
+            self._has_moved = True
         return self._entities.rewrites(count)
 
     def _of_interest(self) -> set[str]:

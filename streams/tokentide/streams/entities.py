@@ -6,6 +6,7 @@ from tokentide.schemas import Period
 from tokentide.schemas.totals import Update
 from tokentide.streams.entity import Cell, Entity, Partial, Source
 from tokentide.streams.horizon import Horizon
+from tokentide.streams.rewriting import Round
 
 __all__ = ["Entities"]
 
@@ -20,7 +21,7 @@ class Entities:
         self._cells = self._fired = 0
         self.amended: dict[str, tuple[Cell, ...]] = {}
         """The cells that changed since the last `take_amended`."""
-        self._to_rewrite: list[str] = []
+        self.round = Round[str]()
         # What was swept up to, who is left to be, and who went.
         self._swept = Horizon()
         self._to_sweep: list[str] = []
@@ -39,7 +40,8 @@ class Entities:
 
     def load(self, key: str, value: bytes) -> None:
         """Take in what a changelog holds; raises as `Entity.merge` does. Then call `loaded`."""
-        self._entities.setdefault(key, Entity()).merge(value)
+        if not self._entities.setdefault(key, Entity()).merge(value):
+            self.round.urgent.add(key)
 
     def loaded(self, horizon: Horizon) -> None:
         """Let go of all that is closed."""
@@ -87,19 +89,18 @@ class Entities:
         self.amended = {}
         return [(key.encode(), self._entities[key].record()) for key in keys]
 
+    def begin_round(self) -> None:
+        """Have all records written again, those first that are there for longest."""
+        self.round.begin(reversed(self._entities))
+
     def rewrites(self, count: int) -> list[tuple[bytes, bytes]]:
-        """Return up to so many records for the changelog once more; call after call all of them, in turn.
+        """Return up to so many records of the round for the changelog, and before those what `load` found urgent.
 
         Entities that changed and were not taken yet are left out: what is remembered must have been published.
         """
-        if not self._to_rewrite:
-            self._to_rewrite = list(reversed(self._entities))  # who came first is taken first, from the end
-        begin = max(0, len(self._to_rewrite) - count)
-        chosen = self._to_rewrite[begin:]
-        del self._to_rewrite[begin:]
         return [
             (key.encode(), self._entities[key].record())
-            for key in chosen
+            for key in self.round.take(count)
             if key in self._entities and key not in self.amended
         ]
 

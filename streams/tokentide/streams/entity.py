@@ -108,14 +108,19 @@ class Entity:
         starts = [start for kind, start in self.cells if kind is period]
         return (period, max(starts)) if starts else None
 
-    def merge(self, record: bytes) -> None:
-        """Take in what `record` returned once; raises msgspec.MsgspecError or ValueError for anything else."""
+    def merge(self, record: bytes) -> bool:
+        """Take in what `record` returned once; raises msgspec.MsgspecError or ValueError for anything else.
+
+        Returns whether it is as new as any before it.
+        """
         content = _decode(record)
+        is_new = content.offset >= self.offset and content.fired.keys() >= self.fired.keys()
         for row in content.cells:
             partial = Partial(row.version, int(row.cost_pico_usd), row.tokens, row.unpriced_requests)
             self.put((row.period, row.start), (row.source_partition, row.adjustment), partial)
         self.fired |= content.fired
         self.offset = max(self.offset, content.offset)
+        return is_new
 
     def record(self) -> bytes:
         """Return everything, for the changelog."""

@@ -27,16 +27,22 @@ class Periods:
         self._month_totals: dict[Place, Total] = {}
         self._deletions: list[bytes] = []
 
-    def load(self, place: Place, value: bytes, *, is_month: bool) -> None:
-        """Take in a record of the changelog: of one key the highest fence wins, whatever the order."""
+    def load(self, place: Place, value: bytes, *, is_month: bool) -> bool:
+        """Take in a record of the changelog: of one key the highest fence wins, whatever the order.
+
+        Returns whether it is as new as any before it.
+        """
         if is_month:
             month, other = Month(value), self.months.get(place)
-            if other is None or (month.fence, month.through) >= (other.fence, other.through):
-                self.months[place] = month
+            if other is not None and (month.fence, month.through) < (other.fence, other.through):
+                return False
+            self.months[place] = month
         else:
             day, known = Day.read(value), self.days.get(place)
-            if known is None or day.fence >= known.fence:
-                self.days[place] = day
+            if known is not None and day.fence < known.fence:
+                return False
+            self.days[place] = day
+        return True
 
     def loaded(self, clock: EventClock) -> None:
         """Forget what stands in the changelog although it is closed; call it behind the last `load`.

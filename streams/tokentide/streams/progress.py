@@ -51,14 +51,19 @@ class Progress:
         if all(partition in self._watermarks for partition in range(self._partitions)):
             self.complete_up_to = min(self._watermarks.values())
 
-    def merge(self, value: bytes) -> None:
-        """Take in a record of the changelog; raises msgspec.MsgspecError for what is none."""
+    def merge(self, value: bytes) -> bool:
+        """Take in a record of the changelog; raises msgspec.MsgspecError for what is none.
+
+        Returns whether it is as new as any before it.
+        """
         record = _decode(value)
         if isinstance(record, int):
             record = _Record(record)
+        is_new: bool = record.position >= (self.position or 0)
         self.position = max(self.position or 0, record.position)
         for source_partition, complete_up_to in record.watermarks.items():
             self.advance(source_partition, complete_up_to, record.event_time)
+        return is_new
 
     def record(self) -> bytes:
         """Return everything, for the changelog; there must be a position."""

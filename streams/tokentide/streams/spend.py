@@ -12,6 +12,7 @@ from tokentide.streams.clock import EventClock
 from tokentide.streams.day import FENCE_KEY, Fence, fence_record, read_fence
 from tokentide.streams.partition import entity_key
 from tokentide.streams.periods import Periods, Place
+from tokentide.streams.rewriting import Round
 from tokentide.streams.rows import Rows
 from tokentide.streams.spend_record import day_start, month_start, place_of, spend_total, update_record
 from tokentide.streams.total import Total
@@ -48,14 +49,14 @@ class SpendState:
         self._dirty: dict[_Entity, tuple[int, ...]] = {}
         self._dirty_months: dict[_Entity, set[int]] = {}
         self._late: list[tuple[str, str, bytes]] = []
-        self._to_rewrite: list[Place] = []
+        self._round = Round[Place]()
         self._closed_days = 0
         self._to_fold: list[Place] = []
         self._has_moved = False
 
     def __len__(self) -> int:
-        """How many records of the changelog it takes."""
-        return len(self._periods.days) + len(self._periods.months)
+        """How many records of the changelog it takes, the fence among them."""
+        return len(self._periods.days) + len(self._periods.months) + 1
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -73,7 +74,8 @@ class SpendState:
         place, is_month = place_of(key)
         if value is None:
             return  # what was deleted is closed: `loaded` drops it
-        self._periods.load(place, value, is_month=is_month)
+        if not self._periods.load(place, value, is_month=is_month):
+            self._round.urgent.add(place)
 
     def loaded(self) -> None:
         """Say that the changelog is read to its end."""
@@ -156,23 +158,26 @@ class SpendState:
         return records, self._periods.take_deletions()
 
     def rewrites(self, count: int) -> list[tuple[bytes, bytes]]:
-        """Return up to so many records for the changelog once more; call after call all of them, in turn.
+        """Return up to so many records for the changelog once more, call after call all of them, in turn; and before
+        those each that `load` found written over. The fence is left to `take_changes`.
 
         Records that changed and were not taken yet are left out: what is remembered must have been published.
         """
         if self.is_catching_up:
             return []
-        if not self._to_rewrite:
-            self._to_rewrite = list({*self._periods.days, *self._periods.months})
-        begin = max(0, len(self._to_rewrite) - count)
-        chosen = self._to_rewrite[begin:]
-        del self._to_rewrite[begin:]
+        if count and self._round.is_over:
+            self._round.begin({*self._periods.days, *self._periods.months})
+            self._has_moved = True
+        chosen = self._round.take(count)
         return [
-            record
-            for place in chosen
-            if place[:2] not in self._dirty and place[:2] not in self._dirty_months
-            for record in self._periods.records(place)
+            record for place in chosen if not self._is_dirty(place) for record in self._periods.records(place)
         ]
+
+    def _is_dirty(self, place: Place) -> bool:
+        """Whether the day, or the month that begins with it, changed: busy entities always have some that did."""
+        entity, start = place[:2], place[2]
+        days, _ = _days_and_months(self._dirty.get(entity, ()))
+        return start in days or start in self._dirty_months.get(entity, ())
 
     def _count(self, scope: str, scope_id: str, hour: int, used: Total, last: int) -> None:
         """Add what an entity used in an hour; `last` is the last offset that is in it."""
@@ -230,8 +235,10 @@ class SpendState:
         if value is None:
             return
         fence = read_fence(value)
-        if self.priced is None or fence[:2] > (self.fence, self.priced):
+        if self.priced is None or fence[:2] >= (self.fence, self.priced):
             self.fence, self.priced, self.clock = fence
+        else:
+            self._has_moved = True  # an older one was written over it
 
 
 @lru_cache(maxsize=4096)
