@@ -21,7 +21,7 @@ START = int(NOW.timestamp())
 HOURS = (START, START - 24 * 3600, START - 40 * 3600)
 """Of two days and the one before, all of them open."""
 USERS = ("ann", "bob", "cid")
-Log = list[tuple[bytes, bytes]]
+Log = list[tuple[bytes, bytes | None]]
 
 
 class State(Protocol):
@@ -29,7 +29,7 @@ class State(Protocol):
 
     def load(self, key: bytes, value: bytes | None) -> None: ...
     def loaded(self) -> None: ...
-    def rewrites(self, count: int) -> Log: ...
+    def rewrites(self, count: int) -> list[tuple[bytes, bytes]]: ...
 
 
 class Owner:
@@ -65,8 +65,8 @@ class Owner:
         self.log += [] if changes is None else changes.changelog
 
     def compact(self) -> None:
-        """Keep the last record of each key."""
-        self.log = list(dict(self.log).items())
+        """Keep the last record of each key; of deletions not even that."""
+        self.log = [record for record in dict(self.log).items() if record[1] is not None]
 
     def remembered(self) -> dict[bytes, object]:
         """What a new owner would know."""
@@ -163,6 +163,20 @@ def test_the_place_in_the_log_is_written_again_though_nothing_happens(make: Call
 
     for _ in range(20):
         owner.flush(1)
+    owner.compact()
+
+    assert owner.remembered() == known
+
+
+def test_what_a_zombie_deletes_of_an_entity_that_came_back_is_written_again() -> None:
+    owner = budgets()
+    owner.count("ann", START)
+    owner.flush(0)
+    known = owner.remembered()
+    owner.log.append((b"user:ann", None))
+
+    owner.state = owner.recovered()
+    owner.flush(0)
     owner.compact()
 
     assert owner.remembered() == known

@@ -81,8 +81,9 @@ class BudgetState:
         """
         try:
             if value is None:
-                return
-            if key == POSITION_KEY:
+                # Sent late by a zombie, it may follow what the entity used since: compaction would keep it.
+                self._entities.round.urgent.add(key.decode())
+            elif key == POSITION_KEY:
                 if not self._progress.merge(value):
                     self._has_moved = True  # an older one was written over it
             else:
