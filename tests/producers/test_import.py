@@ -6,6 +6,7 @@ from types import ModuleType
 
 import tokentide.producers
 import tokentide.schemas
+import tokentide.sinks
 
 HEAVY = (
     "anthropic",
@@ -35,8 +36,17 @@ def test_a_service_that_only_tracks_loads_nothing_it_does_not_need() -> None:
     assert set(HEAVY) & set(loaded.split()) == set()
 
 
+def test_a_meter_loads_no_client_of_clickhouse() -> None:
+    modules = "sys, tokentide.console.workers, tokentide.console.settings, tokentide.streams.meter"
+    code = f"import {modules}; print(*sys.modules)"
+
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+
+    assert "clickhouse_connect" not in loaded.split()
+
+
 def test_every_name_that_is_offered_is_there() -> None:
-    for package in (tokentide.producers, tokentide.schemas):
+    for package in (tokentide.producers, tokentide.schemas, tokentide.sinks):
         offered = {name: getattr(package, name, None) for name in package.__all__}
         assert [
             name for name, value in offered.items() if value is None or isinstance(value, ModuleType)

@@ -3,19 +3,24 @@
 Needs the extra `pipeline`. `tokentide.sinks.embedded`, a ClickHouse for laptops, needs the extra `embedded`.
 """
 
-from tokentide.sinks.alerts import ALERTS
-from tokentide.sinks.batch import Batch, Batcher, token
-from tokentide.sinks.clients import Clients, connect, translated
-from tokentide.sinks.dead_letters import DeadLetters, Refuse
-from tokentide.sinks.failures import RowRefusedError, translate
-from tokentide.sinks.landing import Landing, Record
-from tokentide.sinks.migration import MIGRATIONS, migrate
-from tokentide.sinks.rejected import REJECTED
+from typing import TYPE_CHECKING
+
+from tokentide.schemas.later import later
 from tokentide.sinks.settings import BatchSettings, ClickHouseSettings, SinkSettings
-from tokentide.sinks.sink import Sink, sink_stages
-from tokentide.sinks.spend import SPEND
-from tokentide.sinks.usage import USAGE
-from tokentide.sinks.writer import ClickHouseWriter
+
+if TYPE_CHECKING:
+    from tokentide.sinks.alerts import ALERTS
+    from tokentide.sinks.batch import Batch, Batcher, token
+    from tokentide.sinks.clients import Clients, connect, translated
+    from tokentide.sinks.dead_letters import DeadLetters, Refuse
+    from tokentide.sinks.failures import RowRefusedError, translate
+    from tokentide.sinks.landing import Landing, Record
+    from tokentide.sinks.migration import MIGRATIONS, migrate
+    from tokentide.sinks.rejected import REJECTED
+    from tokentide.sinks.sink import Sink, sink_stages
+    from tokentide.sinks.spend import SPEND
+    from tokentide.sinks.usage import USAGE
+    from tokentide.sinks.writer import ClickHouseWriter
 
 __all__ = [
     "ALERTS",
@@ -43,3 +48,21 @@ __all__ = [
     "translate",
     "translated",
 ]
+
+# Imported when first asked for: who only reads settings, such as a meter, starts without a ClickHouse client.
+_LATER = {
+    "alerts": ("ALERTS",),
+    "batch": ("Batch", "Batcher", "token"),
+    "clients": ("Clients", "connect", "translated"),
+    "dead_letters": ("DeadLetters", "Refuse"),
+    "failures": ("RowRefusedError", "translate"),
+    "landing": ("Landing", "Record"),
+    "migration": ("MIGRATIONS", "migrate"),
+    "rejected": ("REJECTED",),
+    "sink": ("Sink", "sink_stages"),
+    "spend": ("SPEND",),
+    "usage": ("USAGE",),
+    "writer": ("ClickHouseWriter",),
+}
+if not TYPE_CHECKING:
+    __getattr__ = later(__name__, _LATER)
