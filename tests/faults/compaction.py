@@ -15,8 +15,8 @@ ROUND_SECONDS = 8.0
 COMPACTING = {
     "min.compaction.lag.ms": str(_LAG_SECONDS * 1000),
     "max.compaction.lag.ms": str((_LAG_SECONDS + 2) * 1000),
-    "min.cleanable.dirty.ratio": "0.01",
-    "segment.ms": "1000",
+    "min.cleanable.dirty.ratio": "0.5",
+    "segment.ms": "4000",
     "delete.retention.ms": "1000",
 }
 """What makes the cleaner take up a topic soon; the plan says an hour."""

@@ -114,7 +114,7 @@ class UsageProducer:
         """
         deadline = time.monotonic() + timeout
         while True:
-            self._sender.drain()
+            self._sender.drain(deadline)
             waiting = self.counters.waiting
             left = deadline - time.monotonic()
             if not waiting or left <= 0 or (self._closed and not self._sender.is_running):

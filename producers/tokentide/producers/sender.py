@@ -1,6 +1,7 @@
 """The way from the backlog to Kafka: its client, and the thread that feeds it and takes its answers."""
 
 import contextlib
+import math
 import queue
 import threading
 import time
@@ -20,7 +21,7 @@ __all__ = ["Sender"]
 # How long the thread sleeps when nothing is under way, and how long it waits for answers when something is.
 _REST_SECONDS = 0.1
 _POLL_SECONDS = 0.02
-# So many events at once, which takes less than a millisecond, and a pause for the service's own threads.
+# After so many events, which takes less than a millisecond, a pause for the service's own threads.
 _DRAIN_BATCH = 20
 _COURTESY_SECONDS = 0.0002
 # Who tracks without a pause leaves the thread little time, and would fill the spool though Kafka keeps up.
@@ -135,19 +136,27 @@ class Sender:
             self._refuse(ticket, f"a usage event was refused: {reason_of(error)}")
         return True
 
-    def drain(self) -> None:
-        """Hand on what waits, as far as there is room."""
+    def drain(self, until: float = math.inf) -> None:
+        """Hand on what waits, as far as there is room, and as the monotonic clock is not much beyond `until`."""
         while True:
-            with self._lock:
-                client = self._client
-                # Old events leave half of the queue to new ones.
-                has_room = client is not None and len(client) * 2 < self._settings.queue_events
-                if client is None or not self._backlog.drain(
-                    self.produce, _DRAIN_BATCH, with_adopted=has_room
-                ):
+            for _ in range(_DRAIN_BATCH):
+                if not self._hand_on():
                     return
-            # Who waits for this lock, or for the interpreter's, would get neither while this thread goes on.
+                # Who waits for the lock, or for the interpreter's, would get neither while this thread goes on.
+                time.sleep(0)
+            if time.monotonic() >= until:
+                return
             time.sleep(_COURTESY_SECONDS)
+
+    def _hand_on(self) -> bool:
+        """Hand on the next event; return whether there may be more to do now."""
+        with self._lock:
+            client = self._client
+            if client is None:
+                return False
+            # Old events leave half of the queue to new ones.
+            has_room = len(client) * 2 < self._settings.queue_events
+            return self._backlog.drain(self.produce, 1, with_adopted=has_room)
 
     def await_answers(self, seconds: float) -> bool:
         """Wait for answers, at most so long; return False, at once, when none is under way."""
