@@ -22,7 +22,7 @@ from tokentide.console.kafka.cluster import KafkaCluster
 
 __all__ = ["Brokers"]
 
-_CLEANER = {"log.cleaner.backoff.ms": "500"}
+_CLEANER = {"log.cleaner.backoff.ms": "2000"}
 _STOP_SECONDS = 4.0
 _REASSIGN_SECONDS = 20.0
 
@@ -43,7 +43,7 @@ class Brokers:
 
     @contextmanager
     def open(self) -> Iterator["Brokers"]:
-        """Start the nodes, with a log cleaner that looks twice a second, and stop them at the end."""
+        """Start the nodes, with a log cleaner that looks every two seconds, and stop them at the end."""
         with self._cluster:
             entries = [
                 ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET)
