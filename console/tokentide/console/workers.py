@@ -3,6 +3,7 @@
 Each imports its own part only: a meter needs no ClickHouse client.
 """
 
+import gc
 import logging
 import sys
 
@@ -23,6 +24,7 @@ def _meter() -> int:
     from tokentide.streams.meter import run_meter
     from tokentide.streams.settings import MeterSettings
 
+    _keep_what_is_loaded()
     return run_meter(MeterSettings.from_env())
 
 
@@ -32,6 +34,7 @@ def _sink() -> int:
     from tokentide.streams.worker import Worker
     from tokentide.streams.worker_settings import WorkerSettings
 
+    _keep_what_is_loaded()
     settings = SinkSettings.from_env()
     log = Log(settings.kafka)
     migrate(settings.clickhouse)
@@ -50,6 +53,11 @@ def _sink() -> int:
         metrics=settings.metrics,
     )
     return Worker(worker, stages).run()
+
+
+def _keep_what_is_loaded() -> None:
+    """Tell the garbage collector that modules and classes stay: it went through all of them again and again."""
+    gc.freeze()
 
 
 def _log_to_stderr() -> None:
