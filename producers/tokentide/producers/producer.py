@@ -79,6 +79,7 @@ class UsageProducer:
             return False
         why = "the producer is closed"
         try:
+            self._sender.is_wanted = True
             with self._lock:
                 if not self._closed:
                     if record is None:

@@ -21,7 +21,7 @@ __all__ = ["Sender"]
 # How long the thread sleeps when nothing is under way, and how long it waits for answers when something is.
 _REST_SECONDS = 0.1
 _POLL_SECONDS = 0.02
-# After so many events, which takes less than a millisecond, a pause for the service's own threads.
+# At most so many events at once, which takes less than a millisecond, and a pause for the service's own threads.
 _DRAIN_BATCH = 20
 _COURTESY_SECONDS = 0.0002
 # Who tracks without a pause leaves the thread little time, and would fill the spool though Kafka keeps up.
@@ -60,6 +60,8 @@ class Sender:
         self._bell_is_due = False
         self._client = None
         self._thread = None
+        self.is_wanted = False
+        """Set by whoever is about to take the lock: this thread gives it up behind its event."""
         self.is_closing = False
         """Whether what fails from now on is told by whoever closes."""
 
@@ -138,25 +140,25 @@ class Sender:
 
     def drain(self, until: float = math.inf) -> None:
         """Hand on what waits, as far as there is room, and as the monotonic clock is not much beyond `until`."""
-        while True:
-            for _ in range(_DRAIN_BATCH):
-                if not self._hand_on():
-                    return
-                # Who waits for the lock, or for the interpreter's, would get neither while this thread goes on.
-                time.sleep(0)
-            if time.monotonic() >= until:
-                return
-            time.sleep(_COURTESY_SECONDS)
+        while self._hand_on() and time.monotonic() < until:
+            # Who waits for the lock, or for the interpreter's, would get neither while this thread goes on.
+            time.sleep(0 if self.is_wanted else _COURTESY_SECONDS)
 
     def _hand_on(self) -> bool:
-        """Hand on the next event; return whether there may be more to do now."""
+        """Hand on some events, until somebody wants the lock; return whether there may be more to do now."""
         with self._lock:
-            client = self._client
-            if client is None:
-                return False
-            # Old events leave half of the queue to new ones.
-            has_room = len(client) * 2 < self._settings.queue_events
-            return self._backlog.drain(self.produce, 1, with_adopted=has_room)
+            self.is_wanted = False
+            for _ in range(_DRAIN_BATCH):
+                client = self._client
+                if client is None:
+                    return False
+                # Old events leave half of the queue to new ones.
+                has_room = len(client) * 2 < self._settings.queue_events
+                if not self._backlog.drain(self.produce, 1, with_adopted=has_room):
+                    return False
+                if self.is_wanted:
+                    break
+        return True
 
     def await_answers(self, seconds: float) -> bool:
         """Wait for answers, at most so long; return False, at once, when none is under way."""
