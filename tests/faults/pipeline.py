@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from tokentide.console.program import Backoff, Program, ProgramState, last_lines
+from tokentide.console.program import Backoff, Program, ProgramState, ProgramStatus, last_lines
 from tokentide.console.settings import ConsoleSettings
 from tokentide.console.supervisor import Supervisor
 
@@ -43,9 +43,7 @@ class Pipeline:
     @property
     def restarts(self) -> int:
         """How often a process was started again."""
-        return self._restarts + sum(
-            status.restarts for each in self._supervisors.values() for status in each.statuses(memory=False)
-        )
+        return self._restarts + sum(_status(each).restarts for each in self._supervisors.values())
 
     @property
     def workers(self) -> list[str]:
@@ -68,7 +66,6 @@ class Pipeline:
     def add(self, name: str, arguments: list[str], ready_line: str, variables: Mapping[str, str]) -> None:
         """Start a Python program under this name, and return at once."""
         supervisor = Supervisor(new_backoff=lambda: Backoff(most_seconds=2.0))
-        self._supervisors[name] = supervisor
         supervisor.launch(
             Program(
                 name,
@@ -80,11 +77,12 @@ class Pipeline:
                 stop_seconds=4.0,
             )
         )
+        self._supervisors[name] = supervisor  # only now: other threads look at its one program
 
     def remove(self, name: str) -> None:
         """End a process for good, by force when it does not end by itself."""
         supervisor = self._supervisors.pop(name)
-        self._restarts += sum(status.restarts for status in supervisor.statuses(memory=False))
+        self._restarts += _status(supervisor).restarts
         supervisor.stop()
 
     def wait_ready(self) -> None:
@@ -107,9 +105,7 @@ class Pipeline:
     def pid(self, name: str) -> int | None:
         """Return the number of the process; None while it is away."""
         supervisor = self._supervisors.get(name)
-        return (
-            next((status.pid for status in supervisor.statuses(memory=False)), None) if supervisor else None
-        )
+        return _status(supervisor).pid if supervisor else None
 
     def wait_thawed(self) -> None:
         """Return when nobody is frozen."""
@@ -118,8 +114,7 @@ class Pipeline:
 
     def is_running(self, name: str) -> bool:
         """Whether the process has printed that it is ready, in its present life."""
-        (status,) = self._supervisors[name].statuses(memory=False)
-        return status.state is ProgramState.RUNNING
+        return _status(self._supervisors[name]).state is ProgramState.RUNNING
 
     def away(self) -> dict[str, str]:
         """Return who is not running, and what it printed last."""
@@ -145,3 +140,8 @@ class Pipeline:
         # It may have been removed meanwhile.
         with suppress(KeyError):
             self._supervisors[name].kill(name, signal.SIGCONT)
+
+
+def _status(supervisor: Supervisor) -> ProgramStatus:
+    (status,) = supervisor.statuses(memory=False)
+    return status
