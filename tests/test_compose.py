@@ -17,6 +17,10 @@ import yaml
 from support.command_lines import command_lines, problem_with
 from support.variables import variables_in_code
 
+from tokentide.console.ingest.keys import KeyRing
+from tokentide.console.ingest.settings import IngestSettings
+from tokentide.schemas import SettingsError
+
 ROOT = Path(__file__).parent.parent
 COMPOSE_FILE = ROOT / "docker-compose.yml"
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
@@ -156,6 +160,19 @@ def test_replicas_of_the_meter_share_a_volume_under_names_that_outlast_their_con
     assert [first, second, third, successor] == [f"meter-{number} worker meter\n" for number in (1, 2, 3, 3)]
 
 
+def test_the_door_is_started_when_asked_for_and_opens_with_a_key_only() -> None:
+    door = SERVICES["ingest"]
+    locked = {**door["environment"], "TOKENTIDE_INGEST_KEY": ""}
+    port = IngestSettings.from_env(locked).port
+
+    with pytest.raises(SettingsError, match="set TOKENTIDE_INGEST_KEY"):
+        KeyRing.read(IngestSettings.from_env(locked))
+    KeyRing.read(IngestSettings.from_env({**locked, "TOKENTIDE_INGEST_KEY": "at-least-16-characters"}))
+    assert door["profiles"] == ["ingest"]
+    assert door["ports"] == [f"127.0.0.1:{port}:{port}"]
+    assert door["environment"].items() > SERVICES["sink"]["environment"].items()
+
+
 def test_workers_find_kafka_where_it_says_it_is() -> None:
     advertised = SERVICES["kafka"]["environment"]["KAFKA_ADVERTISED_LISTENERS"]
 
@@ -182,6 +199,7 @@ def test_what_the_image_runs_needs_nothing_of_the_extra_embedded() -> None:
         "budgets",
         "data_dir",
         "doctor",
+        "ingest",
         "lag",
         "settings",
         "topics",

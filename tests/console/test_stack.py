@@ -1,6 +1,7 @@
 """`tokentide up` and Stack: everything starts, goes on with its data, and leaves no process behind."""
 
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -10,6 +11,7 @@ import psutil
 import pytest
 from confluent_kafka.admin import AdminClient
 from support.commands import COMMAND, run, variables
+from support.door import Door
 from support.records import Records
 
 from tokentide.console.data_dir import default_data_dir
@@ -90,9 +92,13 @@ def test_up_serves_restarts_what_crashes_refuses_a_second_one_and_stops_on_ctrl_
 ) -> None:
     arguments = embedded(tmp_path)
     port = arguments[3]
+    (door,) = free_ports(1)
 
-    running = up(*arguments)
+    running = up(*arguments, "--ingest-port", str(door))
     serving = running.until("Everything runs.")
+    running.until(f"Usage over HTTP: http://127.0.0.1:{door}/v1/usage")
+    usage = {"provider": "openai", "model": "gpt-4o", "inputTokens": 5, "request_id": "A1"}
+    sent = Door(running.process, f"127.0.0.1:{door}", f"127.0.0.1:{port}", "usage.events").post(usage)
     second = run("up", *embedded(tmp_path))
     same_port = run("up", *embedded(tmp_path / "other"), "--kafka-port", port)
     (broker,) = [each for each in running.family() if each.name() == "java"]
@@ -112,13 +118,14 @@ def test_up_serves_restarts_what_crashes_refuses_a_second_one_and_stops_on_ctrl_
     )
     assert same_port.code == 2
     assert same_port.err == (
-        f"Port {port} on 127.0.0.1 cannot be used for kafka ([Errno 98] Address already in use); stop what listens "
-        "there, choose another port with --kafka-port, or use what runs there with --broker.\n"
+        f"Port {port} on 127.0.0.1 cannot be used ([Errno 98] Address already in use); stop what listens there, "
+        "choose another port with --kafka-port, or use what runs there with --broker.\n"
     )
     assert "Kafka node 1 has ended" in crashed or "ended with code 1" in crashed
     assert "usage.events" in topics
+    assert (sent.status, sent.json["event_ids"]) == (202, ["openai/A1"])
     assert (code, time.monotonic() - started < 10) == (0, True)
-    assert len(family) == 3
+    assert len(family) == 4
     assert living(family) == []
 
 
@@ -197,8 +204,14 @@ def test_a_worker_that_cannot_start_is_an_error_and_nothing_is_left(
 def test_what_cannot_be_is_refused_before_anything_starts(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="cannot be negative"):
         Stack(tmp_path, meters=-1)
-    with pytest.raises(SettingsError, match=r"Port 70000 on 127\.0\.0\.1 cannot be used for kafka"):
+    with pytest.raises(SettingsError, match="70000 is no TCP port"):
         Stack(tmp_path, kafka_port=70_000, variables={}).start_servers()
+    with pytest.raises(SettingsError, match="set TOKENTIDE_INGEST_KEY"):
+        Stack(tmp_path, ingest_port=8090, variables={"TOKENTIDE_INGEST_HOST": "0.0.0.0"})
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        with pytest.raises(SettingsError, match=f"Port {port} on .*choose another port with --ingest-port"):
+            Stack(tmp_path, ingest_port=port, variables={}).start_servers()
 
 
 @pytest.mark.parametrize(

@@ -53,11 +53,12 @@ class Display:
         if self._live is None:
             self._print(f"Data and logs: {self._directory}")
 
-    def say(self, words: str) -> None:
-        """Show a sentence for people: under the table, or as a line."""
-        self._words = words
+    def say(self, *sentences: str) -> None:
+        """Show sentences for people, a line each; under the table they take the place of those before."""
+        self._words = "\n".join(sentences)
         if self._live is None:
-            self._print(words)
+            for sentence in sentences:
+                self._print(sentence)
 
     def note(self, name: str) -> None:
         """Print the line of a program that has changed, unless the table shows it anyway; from any thread."""

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -11,8 +10,10 @@ from types import TracebackType
 from typing import Self
 
 from tokentide.console.broker import reach
+from tokentide.console.ingest.keys import KeyRing
+from tokentide.console.ingest.settings import IngestSettings
 from tokentide.console.kafka.occupancy import Occupancy
-from tokentide.console.kafka.ports import HOST, free_ports
+from tokentide.console.kafka.ports import HOST, check_port, free_ports
 from tokentide.console.program import Program, ProgramStatus
 from tokentide.console.settings import ConsoleSettings
 from tokentide.console.supervisor import Supervisor
@@ -28,6 +29,7 @@ _SERVER_SECONDS = 600.0
 _WORKER_SECONDS = 90.0
 # Stages stop from high to low; with these limits everything has ended within 10 s.
 _SERVER_STAGE, _KAFKA_STAGE, _WORKER_STAGE = 1, 0, 2
+_DOOR = "ingest"
 _WORKER_STOP_SECONDS, _CLICKHOUSE_STOP_SECONDS, _KAFKA_STOP_SECONDS = 4.0, 2.0, 3.0
 
 
@@ -41,6 +43,8 @@ class StackProcess:
 
 class Stack:
     """Kafka and ClickHouse (each embedded, unless an address is given), topics, tables and workers in `data_dir`.
+
+    With an `ingest_port`, the HTTP door too.
 
     A context manager that starts and stops all; a second start goes on with the data of the first. One process at
     a time may use a data directory, and no child outlives this process. Children that crash are started again.
@@ -58,10 +62,14 @@ class Stack:
         partitions: int | None = None,
         kafka_port: int | None = None,
         clickhouse_port: int | None = None,
+        ingest_port: int | None = None,
         variables: Mapping[str, str] | None = None,
         on_change: Callable[[str], None] = lambda _name: None,
     ) -> None:
-        """`variables` stands for the environment; a port that is None is chosen among the free ones."""
+        """`variables` stands for the environment; a server's port that is None is chosen among the free ones.
+
+        Raises SettingsError for a wrong setting, and for a door that everybody could enter.
+        """
         if meters < 0 or sinks < 0:
             raise SettingsError("--meters and --sinks cannot be negative.")
         self._data_dir = data_dir.expanduser().resolve()
@@ -74,6 +82,11 @@ class Stack:
         self._settings = ConsoleSettings.from_env(
             self._variables, broker=broker, clickhouse_url=clickhouse_url, partitions=partitions
         )
+        self._door = (
+            None if ingest_port is None else IngestSettings.from_env(self._variables, port=ingest_port)
+        )
+        if self._door is not None:
+            KeyRing.read(self._door)
         environment = Environment(self._variables)
         self._metrics = MetricsSettings.read(environment)
         environment.check()
@@ -110,8 +123,16 @@ class Stack:
         }
 
     @property
+    def ingest_url(self) -> str | None:
+        """Where services without an SDK send their usage; None without a door."""
+        if self._door is None:
+            return None
+        host = f"[{self._door.host}]" if ":" in self._door.host else self._door.host
+        return f"http://{host}:{self._door.port}/v1/usage"
+
+    @property
     def processes(self) -> dict[str, StackProcess]:
-        """The children that run now, by name: kafka, clickhouse, meter-1, sink-1, ..."""
+        """The children that run now, by name: kafka, clickhouse, meter-1, sink-1, ingest, ..."""
         return {
             status.name: StackProcess(status.pid, status.rss_bytes)
             for status in self.statuses()
@@ -140,6 +161,8 @@ class Stack:
         """Start Kafka and ClickHouse, and return when topics and tables are there; raises as `start` does."""
         self._occupancy.take()
         try:
+            if self._door is not None:
+                check_port(self._door.port, "choose another port with --ingest-port", self._door.host)
             names = []
             if self._broker is None:
                 names.append(self._launch_kafka())
@@ -153,7 +176,7 @@ class Stack:
             raise
 
     def start_workers(self) -> None:
-        """Start the meters and sinks, and return at once; `wait_ready` waits for them."""
+        """Start the meters, the sinks and the door, and return at once; `wait_ready` waits for them."""
         for place, name in enumerate(self._workers):
             kind = name.partition("-")[0]
             work_dir = self._data_dir / name
@@ -162,10 +185,14 @@ class Stack:
             if self._metrics.port:
                 worker["TOKENTIDE_METRICS_PORT"] = str(self._metrics.port + place)
             self._launch(name, ["worker", kind], _WORKER_STAGE, _WORKER_STOP_SECONDS, worker)
+        if self._door is not None:
+            arguments = ["ingest", "--port", str(self._door.port)]
+            self._launch(_DOOR, arguments, _WORKER_STAGE, _WORKER_STOP_SECONDS)
 
     def wait_ready(self, timeout_seconds: float = _WORKER_SECONDS) -> None:
-        """Return when all workers have printed that they are ready; raises when one ends first, or too late."""
-        self._supervisor.wait_ready(self._workers, timeout_seconds=timeout_seconds)
+        """Return when all of them have printed that they are ready; raises when one ends first, or too late."""
+        names = self._workers if self._door is None else [*self._workers, _DOOR]
+        self._supervisor.wait_ready(names, timeout_seconds=timeout_seconds)
 
     def kill(self, name: str, number: int = signal.SIGKILL) -> None:
         """Send the child a signal; a child that dies of it is started again."""
@@ -233,14 +260,5 @@ class Stack:
         port = self._ports[server]
         if port is None:
             return free_ports(1)[0]
-        with socket.socket() as probe:
-            # As the server does: a connection in TIME_WAIT does not block the port, a listener does.
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((HOST, port))
-            except (OSError, OverflowError) as error:
-                raise SettingsError(
-                    f"Port {port} on {HOST} cannot be used for {server} ({error}); stop what listens there, "
-                    f"choose another port with --{server}-port, or use what runs there with {way_out}."
-                ) from error
+        check_port(port, f"choose another port with --{server}-port, or use what runs there with {way_out}")
         return port

@@ -1,12 +1,15 @@
 """The door as other languages see it: requests over HTTP, records in Kafka."""
 
+import gzip
 import http.client
 import json
 import socket
 import time
 import uuid
+from collections.abc import Callable
 from typing import Any
 
+import pytest
 from support.door import Door
 from support.oracle import read_topic
 
@@ -135,6 +138,56 @@ def test_a_key_is_needed_and_binds_its_events(narrow_door: Door) -> None:
     assert foreign.status == 422
     assert "this key may only send for 'growth'" in foreign.error
     assert narrow_door.post(call(team_id="sales"), **KEY).status == 202
+
+
+def test_a_body_may_be_gzip(door: Door) -> None:
+    sent = [call() for _ in range(1000)]
+    packed = gzip.compress(json.dumps(sent).encode())
+
+    answer = door.post(packed, Content_Encoding="gzip")
+
+    assert len(packed) * 3 < len(json.dumps(sent))
+    assert answer.json["event_ids"] == [event["event_id"] for event in sent]
+    assert {event["event_id"] for event in sent} <= door.stored().keys()
+
+
+@pytest.mark.parametrize(
+    ("coding", "change", "status", "beginning"),
+    [
+        ("br", bytes, 415, "Send the body as it is, or with Content-Encoding: gzip."),
+        ("gzip, gzip", bytes, 415, "Send the body as it is, or with Content-Encoding: gzip."),
+        ("gzip", lambda packed: b"{}", 400, "The body is no gzip: "),
+        ("gzip", lambda packed: b"", 400, "The body is not one whole gzip: "),
+        ("gzip", lambda packed: packed[:-1], 400, "The body is not one whole gzip: "),
+        ("gzip", lambda packed: packed + packed, 400, "The body is not one whole gzip: "),
+        ("gzip", lambda packed: packed[:-8] + bytes(8), 400, "The body is no gzip: "),
+    ],
+    ids=["another", "twice", "plain", "empty", "cut", "two members", "wrong checksum"],
+)
+def test_another_coding_and_half_a_gzip_are_refused(
+    door: Door, coding: str, change: Callable[[bytes], bytes], status: int, beginning: str
+) -> None:
+    sent = call()
+
+    answer = door.post(change(gzip.compress(json.dumps(sent).encode())), Content_Encoding=coding)
+
+    assert (answer.status, answer.error[: len(beginning)]) == (status, beginning)
+    assert sent["event_id"] not in door.stored()
+
+
+def test_a_small_gzip_that_becomes_large_is_too_long(narrow_door: Door) -> None:
+    largest = json.dumps([call(metadata={"note": "x" * 2000})]).encode()
+    bomb = gzip.compress(bytes(50_000_000))
+
+    refused = [
+        narrow_door.post(gzip.compress(body), Content_Encoding="gzip", **KEY)
+        for body in (largest + b" " * (3001 - len(largest)), bomb)
+    ]
+
+    assert [answer.status for answer in refused] == [413, 413]
+    assert refused[0].error == "The body is longer than 3000 bytes: send fewer events at once."
+    taken = gzip.compress(largest + b" " * (3000 - len(largest)))
+    assert narrow_door.post(taken, Content_Encoding="gzip", **KEY).status == 202
 
 
 def test_a_body_that_is_too_long_is_refused_also_when_it_does_not_say_so(narrow_door: Door) -> None:

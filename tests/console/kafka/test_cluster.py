@@ -72,7 +72,7 @@ def test_a_data_directory_in_use_is_refused_with_the_pid(cluster: KafkaCluster) 
 def test_a_taken_port_is_refused_by_its_number(cluster: KafkaCluster, tmp_path: Path) -> None:
     port = int(cluster.bootstrap.rpartition(":")[2])
 
-    with pytest.raises(SettingsError, match=rf"Port {port} .* is taken; .*--broker 127\.0\.0\.1:{port}"):
+    with pytest.raises(SettingsError, match=rf"Port {port} .* cannot be used .*--broker 127\.0\.0\.1:{port}"):
         KafkaCluster(tmp_path, ports=[port]).start()
 
 

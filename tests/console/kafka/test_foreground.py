@@ -87,8 +87,8 @@ def test_it_serves_until_sigterm_and_refuses_a_second_one(serve: Serve, tmp_path
     )
     assert same_port.code == 2
     assert same_port.err == (
-        f"Port {port} on 127.0.0.1 is taken; stop the program that listens there, choose another port, or use "
-        f"the Kafka that runs there with --broker 127.0.0.1:{port}.\n"
+        f"Port {port} on 127.0.0.1 cannot be used ([Errno 98] Address already in use); stop what listens there, "
+        f"choose another port, or use the Kafka that runs there with --broker 127.0.0.1:{port}.\n"
     )
 
 

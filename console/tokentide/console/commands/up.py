@@ -26,6 +26,12 @@ def up(
     clickhouse_port: Annotated[
         int, typer.Option(metavar="N", help="Port of the embedded ClickHouse.")
     ] = 8123,
+    ingest_port: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N", help="Take usage over HTTP at this port too, as `ingest` does.", show_default=False
+        ),
+    ] = None,
 ) -> None:
     """Start Kafka, ClickHouse and the workers; Ctrl-C stops all. Started again, it goes on with its data.
 
@@ -47,14 +53,17 @@ def up(
             partitions=partitions,
             kafka_port=kafka_port,
             clickhouse_port=clickhouse_port,
+            ingest_port=ingest_port,
             on_change=display.note,
         )
         display.watch(stack)
         try:
             with stack:
-                display.say(f"Everything runs. Kafka: {stack.bootstrap}  ClickHouse: {stack.clickhouse_url}")
-                for name, url in stack.metrics_urls.items():
-                    display.say(f"Metrics of {name}: {url}")
+                display.say(
+                    f"Everything runs. Kafka: {stack.bootstrap}  ClickHouse: {stack.clickhouse_url}",
+                    *([] if stack.ingest_url is None else [f"Usage over HTTP: {stack.ingest_url}"]),
+                    *(f"Metrics of {name}: {url}" for name, url in stack.metrics_urls.items()),
+                )
                 interrupted.wait()
         except KeyboardInterrupt:
             pass

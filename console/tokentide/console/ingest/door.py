@@ -6,8 +6,9 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 from starlette.datastructures import Headers
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 
+from tokentide.console.ingest.body import announced_bytes, read_body
 from tokentide.console.ingest.gate import Gate
 from tokentide.console.ingest.incoming import events_in
 from tokentide.console.ingest.keys import Client, KeyRing
@@ -21,7 +22,6 @@ from tokentide.schemas import ServiceUnavailableError
 
 __all__ = ["Door"]
 
-_BODY_SECONDS = 30.0
 _RETRY_SECONDS = 1
 _LONGEST_IDEMPOTENCY_KEY = 255
 # The loop is given to others after so many events: about 5 ms.
@@ -74,8 +74,9 @@ class Door:
         try:
             client = self.admit(request.headers)
             name = client.name
-            with self._gate.hold(self._announced(request.headers)):
-                body = await self._body(request)
+            most = self._settings.max_body_bytes
+            with self._gate.hold(announced_bytes(request.headers, most)):
+                body = await read_body(request, most)
                 accepted = await self._store(client, request.headers, body, partial)
             status = 202
             return accepted
@@ -84,36 +85,6 @@ class Door:
             raise
         finally:
             self.metrics.count_request(name, status, time.monotonic() - started)
-
-    def _announced(self, headers: Headers) -> int:
-        """Return how long the body is at most; raises Refusal, 413, when it is too long by its own account."""
-        most = self._settings.max_body_bytes
-        length = headers.get("content-length", "")
-        announced = int(length) if length.isdecimal() else most
-        if announced > most:
-            raise self._too_long()
-        return announced
-
-    async def _body(self, request: Request) -> bytes:
-        body = bytearray()
-        try:
-            async with asyncio.timeout(_BODY_SECONDS):
-                async for part in request.stream():
-                    body += part
-                    if len(body) > self._settings.max_body_bytes:
-                        raise self._too_long()
-        except TimeoutError:
-            raise Refusal(
-                408, f"The body did not arrive within {_BODY_SECONDS:.0f} s: send it again."
-            ) from None
-        except ClientDisconnect:
-            raise Refusal(400, "The connection ended before the body.") from None
-        return bytes(body)
-
-    def _too_long(self) -> Refusal:
-        return Refusal(
-            413, f"The body is longer than {self._settings.max_body_bytes} bytes: send fewer events at once."
-        )
 
     async def _store(self, client: Client, headers: Headers, body: bytes, partial: bool) -> Accepted:
         key = headers.get("idempotency-key")

@@ -158,7 +158,10 @@ class KafkaCluster:
             self._ports = free_ports(self._count)
         else:
             for port in self._wanted_ports:
-                check_port(port)
+                check_port(
+                    port,
+                    f"choose another port, or use the Kafka that runs there with --broker {HOST}:{port}",
+                )
             self._ports = list(self._wanted_ports)
 
     def _identity(self) -> str:

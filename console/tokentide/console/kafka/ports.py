@@ -21,15 +21,16 @@ _claims: int | None = None
 _claimed = set[int]()
 
 
-def check_port(port: int) -> None:
-    """Raise `SettingsError` unless a broker could listen on the loopback port now."""
+def check_port(port: int, way_out: str = "choose another port", host: str = HOST) -> None:
+    """Raise `SettingsError`, which ends in the `way_out`, unless a server could listen on the port now."""
     if not 0 < port < 65536:
         raise SettingsError(f"{port} is no TCP port; choose one between 1024 and 65535.")
-    if not _is_free(port):
+    try:
+        _bind(port, host)
+    except OSError as error:
         raise SettingsError(
-            f"Port {port} on {HOST} is taken; stop the program that listens there, choose another port, "
-            f"or use the Kafka that runs there with --broker {HOST}:{port}."
-        )
+            f"Port {port} on {host} cannot be used ({error}); stop what listens there, {way_out}."
+        ) from error
 
 
 def free_ports(count: int, *, taken: Collection[int] = ()) -> list[int]:
@@ -50,14 +51,19 @@ def free_ports(count: int, *, taken: Collection[int] = ()) -> list[int]:
 
 
 def _is_free(port: int) -> bool:
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        # As the broker does: a connection in TIME_WAIT does not block the port, a listener does.
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((HOST, port))
-        except OSError:
-            return False
+    try:
+        _bind(port, HOST)
+    except OSError:
+        return False
     return True
+
+
+def _bind(port: int, host: str) -> None:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        # As servers do: a connection in TIME_WAIT does not block the port, a listener does.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind((host, port))
 
 
 def _claim(port: int) -> bool:
