@@ -44,14 +44,15 @@ def wait_until_compacted(broker: str, topics: list[str], trickle: Callable[[], N
 
 def _is_compacted(broker: str, topic: str) -> bool:
     """Whether a fifth of its records is gone; offsets stay, so their ends say how many were written."""
+    client = Consumer({"bootstrap.servers": broker, "group.id": "compaction", "log_level": 0})
     try:
         messages = read_topic(broker, topic)
+        partitions = {int(message.partition() or 0) for message in messages}
+        written = sum(
+            client.get_watermark_offsets(TopicPartition(topic, partition), 10)[1] for partition in partitions
+        )
     except (KafkaException, AssertionError):  # a node is away, by another fault
         return False
-    partitions = {int(message.partition() or 0) for message in messages}
-    client = Consumer({"bootstrap.servers": broker, "group.id": "compaction", "log_level": 0})
-    written = sum(
-        client.get_watermark_offsets(TopicPartition(topic, partition), 10)[1] for partition in partitions
-    )
-    client.close()
+    finally:
+        client.close()
     return 0 < len(messages) < written * 0.8
