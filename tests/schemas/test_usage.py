@@ -1,5 +1,7 @@
 """Version 1 of the event: its fields, and what it refuses."""
 
+import os
+import time
 import uuid
 from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
@@ -8,7 +10,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from tokentide.schemas import InvalidEventError, UsageEvent, new_event_id
+from tokentide.schemas import InvalidEventError, UsageEvent, event_id, new_event_id
 
 NOON = datetime(2026, 11, 1, 12, tzinfo=UTC)
 
@@ -54,6 +56,44 @@ def test_new_ids_are_version_7_and_sort_by_time() -> None:
     stamps = [uuid.UUID(name).int >> 80 for name in ids]
     assert stamps == sorted(stamps)
     assert abs(stamps[0] - datetime.now(UTC).timestamp() * 1000) < 60_000
+
+
+def random_part(name: str) -> str:
+    """The digits that do not tell the time."""
+    return name[15:]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
+def test_a_forked_child_makes_other_ids_than_its_parent() -> None:
+    new_event_id()
+    reading, writing = os.pipe()
+
+    child = os.fork()
+    if child == 0:
+        os.write(writing, " ".join(new_event_id() for _ in range(100)).encode())
+        os._exit(0)
+    os.waitpid(child, 0)
+    theirs = {random_part(name) for name in os.read(reading, 10_000).decode().split()}
+    ours = {random_part(new_event_id()) for _ in range(100)}
+
+    assert len(theirs) == len(ours) == 100
+    assert not theirs & ours
+
+
+def test_a_process_that_is_restored_twice_from_one_snapshot_makes_other_ids(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    new_event_id()
+    digits, made_ns, clock_ns = list(event_id._ready), event_id._made_ns, time.time_ns
+    restored = []
+
+    for seconds in (3600, 7200):
+        monkeypatch.setattr(event_id, "_ready", list(digits))
+        monkeypatch.setattr(event_id, "_made_ns", made_ns)
+        monkeypatch.setattr(time, "time_ns", lambda seconds=seconds: clock_ns() + seconds * 10**9)
+        restored.append({random_part(new_event_id()) for _ in range(100)})
+
+    assert not restored[0] & restored[1]
 
 
 def test_an_event_cannot_be_changed() -> None:

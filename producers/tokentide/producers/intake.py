@@ -49,7 +49,8 @@ class Intake:
         if event is None and self._redact is None:
             if fields.get("timestamp") is None:
                 fields["timestamp"] = self._clock()
-            fields.setdefault("event_id", new_event_id())
+            if "event_id" not in fields:
+                fields["event_id"] = new_event_id()
             fields.setdefault("schema_version", 1)
             quick = quick_event(fields)
             if quick is not None:

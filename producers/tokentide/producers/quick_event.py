@@ -1,6 +1,7 @@
 """The short way of an event to its record, for what services send all the time; the model judges all the rest."""
 
 from datetime import datetime
+from math import isnan
 from typing import Annotated, Any
 
 import msgspec
@@ -23,9 +24,12 @@ _Event: Any = usage_struct(
     # In every record, though the model can do without.
     required=frozenset({"event_id", "schema_version"}),
 )
-_DICTS = frozenset({"metadata", "tags"})
-_UNSURE = _DICTS | {"complexity_score", "latency_ms", "ttft_ms"}
-_PARTS = frozenset(name for smaller, _ in CONTAINED for name in smaller)
+_NO_DICT: dict[str, Any] = {}
+_PARTS = {
+    name: [pair for pair in CONTAINED if name in pair[0]] for smaller, _ in CONTAINED for name in smaller
+}
+"""By count: where it is counted inside something."""
+_part_names = frozenset(_PARTS)
 _encode = msgspec.json.Encoder().encode
 
 
@@ -52,13 +56,15 @@ def quick_event(fields: dict[str, Any]) -> tuple[QuickEvent, bytes] | None:
         event.total_tokens = total or None
     elif event.total_tokens != total:
         return None
-    if not _PARTS.isdisjoint(fields) and not _counts_agree(event):
-        return None
-    # NaN is in no range, and msgspec does not see it; other mappings are no JSON to the model.
-    for name in _UNSURE.intersection(fields):
-        given = fields[name]
-        if given != given or (name in _DICTS and type(given) is not dict):
+    for name in _part_names.intersection(fields):
+        if not _fits(event, name):
             return None
+    # Other mappings are no JSON to the model.
+    if type(fields.get("tags", _NO_DICT)) is not dict or type(fields.get("metadata", _NO_DICT)) is not dict:
+        return None
+    # NaN is in no range, and msgspec does not see it.
+    if isnan(event.latency_ms or 0) or isnan(event.ttft_ms or 0) or isnan(event.complexity_score or 0):
+        return None
     try:
         value = _encode(event)
     except (msgspec.MsgspecError, ValueError):
@@ -67,11 +73,11 @@ def quick_event(fields: dict[str, Any]) -> tuple[QuickEvent, bytes] | None:
     return None if b"\\" in value else (event, value)
 
 
-def _counts_agree(event: QuickEvent) -> bool:
-    for smaller, larger in CONTAINED:
+def _fits(event: QuickEvent, name: str) -> bool:
+    for smaller, larger in _PARTS[name]:
         inside = 0
-        for name in smaller:
-            inside += getattr(event, name)
+        for part in smaller:
+            inside += getattr(event, part)
         if inside > getattr(event, larger):
             return False
     return True

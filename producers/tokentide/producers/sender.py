@@ -148,17 +148,14 @@ class Sender:
         """Hand on some events, until somebody wants the lock; return whether there may be more to do now."""
         with self._lock:
             self.is_wanted = False
-            for _ in range(_DRAIN_BATCH):
-                client = self._client
-                if client is None:
-                    return False
-                # Old events leave half of the queue to new ones.
-                has_room = len(client) * 2 < self._settings.queue_events
-                if not self._backlog.drain(self.produce, 1, with_adopted=has_room):
-                    return False
-                if self.is_wanted:
-                    break
-        return True
+            client = self._client
+            if client is None:
+                return False
+            # Old events leave half of the queue to new ones.
+            has_room = len(client) * 2 < self._settings.queue_events
+            return self._backlog.drain(
+                self.produce, _DRAIN_BATCH, with_adopted=has_room, is_enough=lambda: self.is_wanted
+            )
 
     def await_answers(self, seconds: float) -> bool:
         """Wait for answers, at most so long; return False, at once, when none is under way."""

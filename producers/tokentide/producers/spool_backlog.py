@@ -170,13 +170,28 @@ class Backlog:
                 return
             self._fallback.remove_first()
 
-    def drain(self, produce: Produce, most: int, *, with_adopted: bool) -> bool:
-        """Hand on at most so many records, the oldest first; return whether there may be more to do now."""
+    def drain(
+        self,
+        produce: Produce,
+        most: int,
+        *,
+        with_adopted: bool,
+        is_enough: Callable[[], bool] = lambda: False,
+    ) -> bool:
+        """Hand on records, the oldest first, at most so many and not one behind the first after which it is enough.
+
+        Returns whether there may be more to do now.
+        """
         if self._is_inside:
             return False
         self._is_inside = True
         try:
-            return all(self._hand_one(produce, with_adopted) for _ in range(most))
+            for _ in range(most):
+                if not self._hand_one(produce, with_adopted):
+                    return False
+                if is_enough():
+                    break
+            return True
         finally:
             self._is_inside = False
             if self._own is not None and (lost := self._own.take_lost()):

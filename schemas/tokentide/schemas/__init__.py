@@ -14,11 +14,12 @@ from tokentide.schemas.errors import (
     StorageRefusedError,
     TokentideError,
 )
+from tokentide.schemas.event_id import new_event_id
 from tokentide.schemas.kafka import KafkaSettings
 from tokentide.schemas.later import later
 from tokentide.schemas.money import PICO_PER_USD, format_usd, pico_from_usd, usd_from_pico
 from tokentide.schemas.topics import TopicNames, TopicPlan, changelog_name, plan_topics
-from tokentide.schemas.usage import ApiOperation, Status, UsageEvent, new_event_id
+from tokentide.schemas.usage import ApiOperation, Status, UsageEvent
 
 if TYPE_CHECKING:
     from tokentide.schemas.alert import Alert, AlertKind, AlertLevel, alert_id

@@ -4,8 +4,6 @@ Counts follow the OpenTelemetry GenAI conventions (`gen_ai.usage.*`): `input_tok
 and written to a cache, `output_tokens` includes reasoning tokens. New fields are optional, always.
 """
 
-import os
-import time
 from datetime import UTC, datetime
 from decimal import Decimal
 from enum import StrEnum
@@ -24,24 +22,16 @@ from pydantic import (
 from pydantic_core import to_json
 
 from tokentide.schemas.errors import InvalidEventError
+from tokentide.schemas.event_id import new_event_id
 from tokentide.schemas.provider import canonical_provider
 
-__all__ = ["ApiOperation", "Status", "UsageEvent", "new_event_id"]
+__all__ = ["ApiOperation", "Status", "UsageEvent"]
 
 MAX_COUNT = 10**9
 MAX_TAGS = 32
 MAX_METADATA_BYTES = 8192
 EARLIEST = datetime(2010, 1, 1, tzinfo=UTC)
 LATEST = datetime(2100, 1, 1, tzinfo=UTC)
-
-
-def new_event_id() -> str:
-    """Return a new UUIDv7 (RFC 9562): 48 bits of Unix milliseconds, then random bits."""
-    milliseconds = time.time_ns() // 1_000_000
-    random_bits = int.from_bytes(os.urandom(10))
-    high, low = random_bits >> 68, random_bits & ((1 << 62) - 1)
-    text = f"{milliseconds << 80 | 7 << 76 | high << 64 | 0b10 << 62 | low:032x}"
-    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
 
 def in_utc(moment: datetime) -> datetime:
