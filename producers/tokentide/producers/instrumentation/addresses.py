@@ -10,6 +10,7 @@ _CLASSES = (
     ("Foundry", "azure"),
     ("Bedrock", "aws"),
     ("Vertex", "google"),
+    ("GoogleCloud", "google"),
     ("AWS", "aws"),
 )
 # The end of the host -> the provider; the first that fits.
