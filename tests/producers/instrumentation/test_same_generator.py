@@ -1,4 +1,4 @@
-"""The other clients of OpenAI's generator (Groq, Together, Cerebras, Azure OpenAI), each sync, async and streamed."""
+"""The other clients of OpenAI's generator (Groq, Together, Cerebras, OpenAI on Azure and Bedrock), each sync, async and streamed."""
 
 import asyncio
 from collections.abc import Callable
@@ -50,6 +50,12 @@ MAKERS: dict[str, tuple[str, str, Make, Make]] = {
         "/openai/deployments/llama-4/chat/completions",
         lambda url: _client(openai, "AzureOpenAI", url, "/openai", **AZURE),
         lambda url: _client(openai, "AsyncAzureOpenAI", url, "/openai", **AZURE),
+    ),
+    "bedrock": (
+        "aws",
+        "/openai/v1/chat/completions",
+        lambda url: _client(openai, "BedrockOpenAI", url, "/openai/v1", aws_region="eu-west-1"),
+        lambda url: _client(openai, "AsyncBedrockOpenAI", url, "/openai/v1", aws_region="eu-west-1"),
     ),
 }
 
