@@ -7,7 +7,8 @@ from typing import Any
 from confluent_kafka import Message
 from pydantic import ValidationError
 
-from tokentide.console.control import problem_words, read_control, write_control
+from tokentide.console.control import problem_words, read_control
+from tokentide.console.publish import Outgoing, publish
 from tokentide.schemas import Budget, KafkaSettings, SettingsError
 
 __all__ = ["BudgetBook", "delete_budget", "new_budget", "next_revision", "read_budgets", "write_budget"]
@@ -83,7 +84,8 @@ def delete_budget(kafka: KafkaSettings, topic: str, budget_id: str, revision: in
 
 
 def _write(kafka: KafkaSettings, topic: str, key: str, value: bytes | None, revision: int) -> None:
-    write_control(kafka, topic, key, value, {_REVISION_HEADER: str(revision).encode()})
+    record = Outgoing(key.encode(), value, headers=((_REVISION_HEADER, str(revision).encode()),))
+    publish(kafka, topic, [record], "try again")
 
 
 def _take(book: BudgetBook, message: Message) -> None:

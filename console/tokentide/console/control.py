@@ -1,16 +1,14 @@
-"""Control topics as people use them: read whole, and written one record at a time."""
+"""Control topics as people use them: read whole; and what pydantic says of a wrong one, in our words."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import closing
 
 from confluent_kafka import (
     OFFSET_BEGINNING,
     Consumer,
     KafkaError,
-    KafkaException,
     Message,
-    Producer,
     TopicPartition,
 )
 from pydantic import ValidationError
@@ -18,9 +16,8 @@ from pydantic import ValidationError
 from tokentide.console.broker import QUIET, reach
 from tokentide.schemas import KafkaSettings, ServiceUnavailableError, SettingsError
 
-__all__ = ["problem_words", "read_control", "write_control"]
+__all__ = ["problem_words", "read_control"]
 
-_DELIVERY_SECONDS = 15.0
 _READ_SECONDS = 20.0
 # What pydantic puts before the words that matter.
 _DECORATION = re.compile(r"^(Value error, |(Decimal input|Input|String|Tuple) )")
@@ -67,45 +64,6 @@ def read_control(kafka: KafkaSettings, topic: str) -> Iterator[Message]:
                 unread.discard(message.partition())
             else:
                 raise ServiceUnavailableError(f"{topic} cannot be read: {error.str()}.")
-
-
-def write_control(
-    kafka: KafkaSettings,
-    topic: str,
-    key: str,
-    value: bytes | None,
-    headers: Mapping[str, bytes] | None = None,
-) -> None:
-    """Return when the record is stored by all in-sync replicas; raises ServiceUnavailableError when it is not."""
-    problems: list[str] = []
-
-    def delivered(error: KafkaError | None, _message: Message) -> None:
-        if error is not None:
-            problems.append(error.str())
-
-    producer = Producer(
-        {
-            **kafka.librdkafka(),
-            **QUIET,
-            "enable.idempotence": True,
-            "message.timeout.ms": int(_DELIVERY_SECONDS * 1000) - 1000,
-            "error_cb": lambda _error: None,
-        }
-    )
-    try:
-        producer.produce(
-            topic,
-            key=key.encode(),
-            value=value,
-            headers=dict(headers or {}),
-            on_delivery=delivered,
-        )
-        undelivered = producer.flush(_DELIVERY_SECONDS)
-    except KafkaException as error:
-        raise ServiceUnavailableError(f"{topic} cannot be written: {error.args[0].str()}.") from error
-    if undelivered or problems:
-        reason = problems[0] if problems else f"no answer within {_DELIVERY_SECONDS:.0f} s"
-        raise ServiceUnavailableError(f"Kafka at {kafka.broker} did not store the record of {key}: {reason}.")
 
 
 def problem_words(error: ValidationError) -> str:

@@ -7,7 +7,8 @@ from typing import Any
 from confluent_kafka import Message
 from pydantic import ValidationError
 
-from tokentide.console.control import problem_words, read_control, write_control
+from tokentide.console.control import problem_words, read_control
+from tokentide.console.publish import Outgoing, publish
 from tokentide.schemas import KafkaSettings, PriceOverride, SettingsError
 
 __all__ = ["PriceList", "new_price", "read_prices", "write_price"]
@@ -73,7 +74,7 @@ def read_prices(kafka: KafkaSettings, topic: str) -> PriceList:
 
 def write_price(kafka: KafkaSettings, topic: str, price: PriceOverride) -> None:
     """Return when the override is stored by all in-sync replicas; raises ServiceUnavailableError when it is not."""
-    write_control(kafka, topic, price.key(), price.model_dump_json().encode())
+    publish(kafka, topic, [Outgoing(price.key().encode(), price.model_dump_json().encode())], "try again")
 
 
 def _take(prices: PriceList, message: Message) -> None:

@@ -17,9 +17,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 
-from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from tokentide.console.broker import QUIET, reach
+from tokentide.console.publish import Outgoing, publish
 from tokentide.console.remembered import StateRecord, remembered_days, remembered_entities
 from tokentide.console.settings import ConsoleSettings
 from tokentide.schemas import Alert, ServiceUnavailableError, SettingsError, changelog_name
@@ -142,13 +143,21 @@ class _Rebuild:
                 pass
         else:
             _go_back(self._settings, self._topics[table], positions)
-            writer = _Writer(self._settings, self._changelogs[table])
-            writer.write(counted)
-            writer.write(ends)
+            self._write(table, counted)
+            self._write(table, ends)
         for partition, position in positions.items():
             first = self._log.first_offset(self._topics[table], partition, position)
             missing = max(0, first - position) if first is not None else 0
             yield Rebuilt(table, partition, counts[partition], position, missing)
+
+    def _write(self, table: str, records: Iterable[StateRecord]) -> None:
+        publish(
+            self._settings.kafka,
+            self._changelogs[table],
+            (Outgoing(key, value, partition) for partition, key, value in records),
+            "the state is still lost: run `tokentide rebuild` again",
+            seconds=_DELIVERY_SECONDS,
+        )
 
     def _fence(self, partition: int, position: int) -> int:
         """Return the last source offset that `usage.priced` covers without a gap below the position; -1 for none.
@@ -188,52 +197,6 @@ class _Rebuild:
             if number % _STEP == 0:
                 self._on_progress(table, number)
             yield record
-
-
-class _Writer:
-    """Writes records into a changelog; returns when Kafka has them all."""
-
-    def __init__(self, settings: ConsoleSettings, topic: str) -> None:
-        self._topic = topic
-        self._address = settings.kafka.broker
-        self._failed: list[str] = []
-        self._producer = Producer(
-            {
-                **settings.kafka.librdkafka(),
-                **QUIET,
-                "enable.idempotence": True,
-                "compression.type": "lz4",
-                "linger.ms": 20,
-                "message.max.bytes": 8_000_000,
-                "message.timeout.ms": int(_DELIVERY_SECONDS * 1000),
-                "queue.buffering.max.messages": 10_000,
-            }
-        )
-
-    def write(self, records: Iterable[StateRecord]) -> None:
-        """Raises ServiceUnavailableError for a record that is not acknowledged."""
-        for partition, key, value in records:
-            while not self._failed:
-                try:
-                    self._producer.produce(
-                        self._topic, value, key, partition=partition, on_delivery=self._on_delivery
-                    )
-                except BufferError:
-                    self._producer.poll(0.1)
-                else:
-                    break
-            self._producer.poll(0)
-        left = self._producer.flush(_DELIVERY_SECONDS)
-        if left or self._failed:
-            reason = self._failed[0] if self._failed else f"{left} records were not acknowledged"
-            raise ServiceUnavailableError(
-                f"Kafka at {self._address} did not take the state into {self._topic} ({reason}); the state is still "
-                "lost: run `tokentide rebuild` again."
-            )
-
-    def _on_delivery(self, error: object, _message: object) -> None:
-        if error is not None:
-            self._failed.append(str(error))
 
 
 def _await_leave(settings: ConsoleSettings, seconds: float) -> None:

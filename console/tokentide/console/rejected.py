@@ -20,16 +20,14 @@ from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
-from confluent_kafka import KafkaError, KafkaException, Message, Producer
 from pydantic import TypeAdapter, ValidationError
 
 from tokentide.console.audit.log import TopicLog
-from tokentide.console.broker import QUIET
+from tokentide.console.publish import Outgoing, publish
 from tokentide.console.settings import ConsoleSettings
 from tokentide.schemas import (
     InvalidEventError,
     Rejected,
-    ServiceUnavailableError,
     SettingsError,
     UsageEvent,
 )
@@ -41,7 +39,6 @@ __all__ = ["RETRY_HEADER", "Outcome", "RejectedBook", "event_id_of", "mended_eve
 RETRY_HEADER = "tokentide-retry-of"
 """On a record of the events topic: the place of the rejection that it is submitted again for."""
 
-_DELIVERY_SECONDS = 15.0
 _IDS = uuid.UUID("5f2b6d0c-6a50-5d0e-9d3b-0c1f5a3f7e11")
 _EVENT_ID = TypeAdapter(EventId)
 _FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw])
@@ -186,27 +183,24 @@ def retry(
             yield Outcome(place, False, str(error))
             continue
         note = reject.model_copy(update={"key": None, "value": None, "retried_at": datetime.now(UTC)})
-        _produce(
+        _store(
             settings,
             topics.rejected,
-            note.model_dump_json().encode(),
-            key=place.encode(),
-            partition=reject.partition,
+            Outgoing(place.encode(), note.model_dump_json().encode(), reject.partition),
         )
         yield Outcome(place, True, words)
 
 
 def _send_event(settings: ConsoleSettings, reject: Rejected, mended: bytes | None) -> str:
     """Send the event; its key is the rejected record's, and its partition stays: there its id is remembered."""
-    offset = _produce(
-        settings,
-        settings.topics.events,
-        mended_event(reject, mended),
-        key=reject.key,
-        partition=reject.partition,
-        headers=[(RETRY_HEADER, reject.place.encode())],
-    )
+    retry_of = (RETRY_HEADER, reject.place.encode())
+    record = Outgoing(reject.key, mended_event(reject, mended), reject.partition, (retry_of,))
+    offset = _store(settings, settings.topics.events, record)
     return f"is submitted again as {reject.partition}:{offset}, event {event_id_of(reject)}"
+
+
+def _store(settings: ConsoleSettings, topic: str, record: Outgoing) -> int | None:
+    return publish(settings.kafka, topic, [record], "retry again, it counts once")
 
 
 def _insert(settings: ConsoleSettings, landing: Landing[Any], reject: Rejected, mended: bytes | None) -> str:
@@ -227,48 +221,3 @@ def _fields(value: bytes | None) -> dict[str, msgspec.Raw]:
         return _FIELDS.decode(value or b"")
     except (msgspec.MsgspecError, ValueError, RecursionError):
         return {}
-
-
-def _produce(
-    settings: ConsoleSettings,
-    topic: str,
-    value: bytes,
-    *,
-    key: bytes | None,
-    partition: int,
-    headers: list[tuple[str, str | bytes | None]] | None = None,
-) -> int | None:
-    """Return the offset of the record, stored by all in-sync replicas."""
-    reports: list[tuple[KafkaError | None, Message]] = []
-    producer = Producer(
-        {
-            **settings.kafka.librdkafka(),
-            **QUIET,
-            "enable.idempotence": True,
-            "acks": "all",
-            "message.timeout.ms": int(_DELIVERY_SECONDS * 1000) - 1000,
-            "message.max.bytes": 8_000_000,
-            "error_cb": lambda _error: None,
-        }
-    )
-    try:
-        producer.produce(
-            topic,
-            value,
-            key=key,
-            partition=partition,
-            headers=headers or [],
-            on_delivery=lambda error, message: reports.append((error, message)),
-        )
-        producer.flush(_DELIVERY_SECONDS)
-    except KafkaException as error:
-        raise ServiceUnavailableError(f"{topic} cannot be written: {error.args[0].str()}.") from error
-    if not reports or reports[0][0] is not None:
-        reason = (
-            reports[0][0].str() if reports and reports[0][0] else f"no answer for {_DELIVERY_SECONDS:.0f} s"
-        )
-        raise ServiceUnavailableError(
-            f"Kafka at {settings.kafka.broker} did not say that it stored the record for {topic} ({reason}); "
-            "retry again, it counts once."
-        )
-    return reports[0][1].offset()

@@ -1,4 +1,4 @@
-"""The other clients of OpenAI's generator (Groq, Together, Cerebras, OpenAI on Azure and Bedrock), each sync, async and streamed."""
+"""The other clients of OpenAI's generator: Groq, Together, Cerebras, OpenAI on Azure and Bedrock, in all ways."""
 
 import asyncio
 from collections.abc import Callable

@@ -4,21 +4,19 @@ import time
 from collections.abc import Iterable, Iterator
 from itertools import groupby
 
-from confluent_kafka import KafkaError, KafkaException, Message, Producer
-
 from tokentide.console.audit.correction import Correction
 from tokentide.console.audit.report import AuditReport, Source
 from tokentide.console.audit.warehouse import AUDIT
-from tokentide.console.broker import QUIET, reach
+from tokentide.console.broker import reach
+from tokentide.console.publish import Outgoing, publish
 from tokentide.console.settings import ConsoleSettings
-from tokentide.schemas import ServiceUnavailableError, SettingsError, SpendTotal, SpendUpdate
+from tokentide.schemas import SettingsError, SpendTotal, SpendUpdate
 from tokentide.streams.partition import entity_key, entity_partition
 
 __all__ = ["check_fixable", "publish_corrections", "updates"]
 
 _DELIVERY_SECONDS = 30.0
 _SOURCE_PARTITION = 0
-_MOST_ON_THE_WAY = 10_000
 
 
 def check_fixable(report: AuditReport) -> None:
@@ -74,41 +72,19 @@ def publish_corrections(settings: ConsoleSettings, report: AuditReport, *, now_m
             f"{settings.kafka.broker} lacks the topic {topic}; create it with `tokentide topics init`"
         )
     partitions = len(existing[topic].partitions)
-    problems: list[str] = []
-
-    def delivered(error: KafkaError | None, _message: Message) -> None:
-        if error is not None:
-            problems.append(error.str())
-
-    producer = Producer(
-        {
-            **settings.kafka.librdkafka(),
-            **QUIET,
-            "enable.idempotence": True,
-            "message.timeout.ms": int(_DELIVERY_SECONDS * 1000) - 1000,
-            "error_cb": lambda _error: None,
-        }
+    publish(
+        settings.kafka,
+        topic,
+        (_record(update, partitions) for update in updates(report.corrections, version)),
+        "run --fix again",
+        seconds=_DELIVERY_SECONDS,
     )
-    try:
-        for update in updates(report.corrections, version):
-            key = entity_key(update.scope or "", update.scope_id)
-            producer.produce(
-                topic,
-                update.model_dump_json().encode(),
-                key=f"{key}|{_SOURCE_PARTITION}|{AUDIT}".encode(),
-                partition=entity_partition(key, partitions),
-                on_delivery=delivered,
-            )
-            producer.poll(0)
-            while len(producer) > _MOST_ON_THE_WAY:
-                producer.poll(0.1)
-        undelivered = producer.flush(_DELIVERY_SECONDS)
-    except KafkaException as error:
-        raise ServiceUnavailableError(
-            f"{topic} cannot be written: {error.args[0].str()}; run --fix again"
-        ) from error
-    if undelivered or problems:
-        reason = problems[0] if problems else f"no answer within {_DELIVERY_SECONDS:.0f} s"
-        raise ServiceUnavailableError(
-            f"Kafka at {settings.kafka.broker} did not store every correction: {reason}; run --fix again"
-        )
+
+
+def _record(update: SpendUpdate, partitions: int) -> Outgoing:
+    key = entity_key(update.scope or "", update.scope_id)
+    return Outgoing(
+        f"{key}|{_SOURCE_PARTITION}|{AUDIT}".encode(),
+        update.model_dump_json().encode(),
+        entity_partition(key, partitions),
+    )
