@@ -14,7 +14,8 @@ from tokentide.producers.counters import Counters, Tally
 from tokentide.producers.losses import Losses
 from tokentide.producers.process import abandon, close_at_worker_exit
 from tokentide.producers.settings import ProducerSettings
-from tokentide.producers.spool_backlog import Backlog, Ticket
+from tokentide.producers.spool_backlog import Backlog
+from tokentide.producers.spool_ticket import Ticket
 
 __all__ = ["Sender"]
 

@@ -6,48 +6,20 @@ from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
-from confluent_kafka import KafkaError, Message
-
 from tokentide.producers.cloud_event import Record
 from tokentide.producers.complaints import Complaints
 from tokentide.producers.fallback import Fallback
 from tokentide.producers.settings import ProducerSettings
 from tokentide.producers.spool import Place, Spool
-from tokentide.producers.spool_folder import Destination, adopt, default_roots, destination_folder, owners
+from tokentide.producers.spool_folder import Destination, default_roots, destination_folder
+from tokentide.producers.spool_inheritance import Inheritance, warn_of_damage
+from tokentide.producers.spool_ticket import Ticket
 from tokentide.producers.spool_writer import SpoolFullError, SpoolWriter
 
-__all__ = ["Backlog", "Produce", "Ticket"]
+__all__ = ["Backlog", "Produce"]
 
 _AGAIN_SECONDS = 10.0
 _RETRY_SECONDS = 1.0
-
-
-class Ticket:
-    """Which event it is, for when Kafka answers: the delivery report calls it.
-
-    One object an event, not the four of a partial and its tuples: with 100,000 events under way the garbage
-    collector's looks at them cost more than writing them to the spool.
-    """
-
-    __slots__ = ("is_own", "offset", "report", "segment", "spool")
-
-    def __init__(self, spool: Spool | None, place: Place | None, is_own: bool) -> None:
-        self.spool = spool
-        self.segment = place.segment if place is not None else None
-        self.offset = place.offset if place is not None else 0
-        self.is_own = is_own
-        """Tracked by this process."""
-        self.report: Callable[[Ticket, KafkaError | None], None] | None = None
-
-    @property
-    def place(self) -> Place | None:
-        """Where it stands on disk; None when it lies in memory only."""
-        return None if self.segment is None else Place(self.segment, self.offset)
-
-    def __call__(self, error: KafkaError | None, message: Message) -> None:
-        """Take Kafka's answer."""
-        if self.report is not None:
-            self.report(self, error)
 
 
 Produce = Callable[[Record, Ticket], bool]
@@ -77,16 +49,19 @@ class Backlog:
         self._fallback = Fallback(settings.fallback_events)
         self._in_memory = Ticket(None, None, True)
         self._own: SpoolWriter | None = None
-        self._adopted: Spool | None = None
+        self._inheritance = Inheritance(settings.spool_max_age_seconds, lock, complaints, monotonic)
         self._destination: Path | None = None
         self._retries: deque[Ticket] = deque()
         self._own_retries = 0
-        self._retry_at = self._open_at = self._adopt_at = 0.0
+        self._retry_at = self._open_at = 0.0
         self._is_inside = False
         self._has_complained = False
         self._refused = 0
-        self.looks = 0
+
+    @property
+    def looks(self) -> int:
         """How often all spools of dead processes were looked for, and none was left."""
+        return self._inheritance.looks
 
     @property
     def queued(self) -> int:
@@ -96,7 +71,7 @@ class Backlog:
     @property
     def spooled(self) -> int:
         """How many events of dead processes were found and not yet stored."""
-        return self._adopted.waiting if self._adopted else 0
+        return self._inheritance.waiting
 
     @property
     def destination(self) -> Path | None:
@@ -196,7 +171,7 @@ class Backlog:
             self._is_inside = False
             if self._own is not None and (lost := self._own.take_lost()):
                 self._lost(lost)
-                self._complain_of_damage(lost)
+                warn_of_damage(self._complaints, lost, self._destination)
 
     def _hand_one(self, produce: Produce, with_adopted: bool) -> bool:
         if self._retries and self._monotonic() >= self._retry_at:
@@ -211,8 +186,8 @@ class Backlog:
                 self._fallback.remove_first()
                 return True
             return False
-        if with_adopted and self._adopted is not None and (found := self._adopted.next()) is not None:
-            return self._hand(self._adopted, *found, produce, is_own=False)
+        if with_adopted and (left := self._inheritance.next()) is not None:
+            return self._hand(*left, produce, is_own=False)
         return False
 
     @staticmethod
@@ -252,8 +227,7 @@ class Backlog:
 
     def look_again(self) -> int:
         """Have `tend` look for the spools of dead processes at once; return how often it did before."""
-        self._adopt_at = 0.0
-        return self.looks
+        return self._inheritance.look_again()
 
     def tend(self) -> None:
         """Do what takes time: delete, make and sync files, find the spools of dead processes. Blocks."""
@@ -277,45 +251,8 @@ class Backlog:
                 self._complaints.warn(
                     "room", f"the spool has room again; {refused} usage events were dropped"
                 )
-        if self._destination is not None and (self._adopted is not None or now >= self._adopt_at):
-            self._tend_adopted(self._destination)
-
-    def _tend_adopted(self, destination: Path) -> None:
-        adopted = self._adopted
-        if adopted is not None:
-            adopted.tidy()
-            with self._lock:
-                lost, asides = adopted.take_lost(), adopted.take_asides()
-            if lost or asides:
-                self._complain_of_damage(lost)
-            if not adopted.is_finished:
-                return
-            with self._lock:
-                self._adopted = None
-            adopted.release()
-        for folder in owners(destination):
-            if self._own is not None and folder == self._own.folder:
-                continue
-            found = adopt(folder, self._settings.spool_max_age_seconds)
-            if found is not None:
-                with self._lock:
-                    self._adopted = found
-                return
-        self._adopt_at = self._monotonic() + _AGAIN_SECONDS
-        self.looks += 1
-        if any(destination.glob("*.expired")):
-            self._complaints.warn(
-                "expired",
-                f"usage events too old to be sent safely are kept in {destination} as *.expired; see "
-                "`tokentide spool list`",
-            )
-
-    def _complain_of_damage(self, lost: int) -> None:
-        self._complaints.warn(
-            "damaged",
-            f"{lost} usage events in the spool could not be read; damaged files are kept in {self._destination} as "
-            "*.corrupt",
-        )
+        if self._destination is not None:
+            self._inheritance.tend(self._destination, self._own.folder if self._own is not None else None)
 
     def _complain_of_disk(self, reason: str) -> None:
         if not self._has_complained:
@@ -326,12 +263,12 @@ class Backlog:
 
     def release(self) -> None:
         """Leave what is on disk to the next process."""
-        for spool in (self._own, self._adopted):
-            if spool is not None:
-                spool.release()
+        if self._own is not None:
+            self._own.release()
+        self._inheritance.release()
 
     def forget(self) -> None:
         """Close what belongs to the parent process, in a forked child."""
-        for spool in (self._own, self._adopted):
-            if spool is not None:
-                spool.forget()
+        if self._own is not None:
+            self._own.forget()
+        self._inheritance.forget()
