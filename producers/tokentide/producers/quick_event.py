@@ -29,7 +29,7 @@ _PARTS = {
     name: [pair for pair in CONTAINED if name in pair[0]] for smaller, _ in CONTAINED for name in smaller
 }
 """By count: where it is counted inside something."""
-_part_names = frozenset(_PARTS)
+_PART_NAMES = frozenset(_PARTS)
 _encode = msgspec.json.Encoder().encode
 
 
@@ -56,7 +56,7 @@ def quick_event(fields: dict[str, Any]) -> tuple[QuickEvent, bytes] | None:
         event.total_tokens = total or None
     elif event.total_tokens != total:
         return None
-    for name in _part_names.intersection(fields):
+    for name in _PART_NAMES.intersection(fields):
         if not _fits(event, name):
             return None
     # Other mappings are no JSON to the model.
