@@ -2,7 +2,13 @@
 
 from typing import Any
 
-__all__ = ["MESSAGE", "message_events"]
+__all__ = ["CALL", "COUNTS", "MESSAGE", "message_events"]
+
+CALL: dict[str, Any] = {
+    "model": "claude-opus-5",
+    "max_tokens": 64,
+    "messages": [{"role": "user", "content": "Hello"}],
+}
 
 USAGE: dict[str, Any] = {
     "input_tokens": 25,
@@ -22,6 +28,17 @@ MESSAGE: dict[str, Any] = {
     "stop_sequence": None,
     "usage": USAGE,
 }
+
+
+COUNTS = {
+    # Anthropic counts apart what is read from and written to the cache: 25 + 100 + 40.
+    "input_tokens": 165,
+    "cache_read_tokens": 100,
+    "cache_write_tokens": 40,
+    "cache_write_1h_tokens": 10,
+    "output_tokens": 15,
+}
+"""What an event says of that usage."""
 
 
 def message_events() -> list[dict[str, Any]]:

@@ -1,11 +1,12 @@
 """Amazon's binary event streams (vnd.amazon.eventstream), as a server writes them."""
 
+import base64
 import binascii
 import json
 import struct
 from typing import Any
 
-__all__ = ["frame"]
+__all__ = ["chunk", "frame"]
 
 
 def frame(event_type: str, payload: dict[str, Any], *, message_type: str = "event") -> bytes:
@@ -23,6 +24,11 @@ def frame(event_type: str, payload: dict[str, Any], *, message_type: str = "even
     prelude = struct.pack(">II", 12 + len(headers) + len(body) + 4, len(headers))
     message = prelude + struct.pack(">I", binascii.crc32(prelude)) + headers + body
     return message + struct.pack(">I", binascii.crc32(message))
+
+
+def chunk(event: dict[str, Any]) -> bytes:
+    """Return the message in which InvokeModelWithResponseStream wraps a model's own event."""
+    return frame("chunk", {"bytes": base64.b64encode(json.dumps(event).encode()).decode()})
 
 
 def _header(name: str, value: str) -> bytes:

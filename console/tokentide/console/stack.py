@@ -11,7 +11,7 @@ from typing import Self
 
 from tokentide.console.broker import reach
 from tokentide.console.ingest.keys import KeyRing
-from tokentide.console.ingest.settings import IngestSettings
+from tokentide.console.ingest.settings import IngestSettings, base_url
 from tokentide.console.kafka.occupancy import Occupancy
 from tokentide.console.kafka.ports import HOST, check_port, free_ports
 from tokentide.console.program import Program, ProgramStatus
@@ -127,8 +127,7 @@ class Stack:
         """Where services without an SDK send their usage; None without a door."""
         if self._door is None:
             return None
-        host = f"[{self._door.host}]" if ":" in self._door.host else self._door.host
-        return f"http://{host}:{self._door.port}/v1/usage"
+        return f"{base_url(self._door.host, self._door.port)}/v1/usage"
 
     @property
     def processes(self) -> dict[str, StackProcess]:

@@ -8,16 +8,11 @@ from typing import Any
 import anthropic
 import pytest
 from anthropic import Anthropic, AsyncAnthropic, DefaultAsyncHttpxClient, DefaultHttpxClient
-from support.anthropic_answers import MESSAGE, message_events
+from support.anthropic_answers import CALL, COUNTS, MESSAGE, message_events
 from support.model_server import ModelServer, Recorder, assert_says, json_answer, sse_answer
 
 from tokentide.producers.instrumentation import instrument
 
-CALL: dict[str, Any] = {
-    "model": "claude-opus-5",
-    "max_tokens": 64,
-    "messages": [{"role": "user", "content": "Hello"}],
-}
 PATH = "/v1/messages"
 EXPECTED = {
     "provider": "anthropic",
@@ -28,12 +23,7 @@ EXPECTED = {
     "request_id": MESSAGE["id"],
     "service_tier": "standard",
     "finish_reason": "end_turn",
-    # Anthropic counts apart what is read from and written to the cache: 25 + 100 + 40.
-    "input_tokens": 165,
-    "cache_read_tokens": 100,
-    "cache_write_tokens": 40,
-    "cache_write_1h_tokens": 10,
-    "output_tokens": 15,
+    **COUNTS,
 }
 
 

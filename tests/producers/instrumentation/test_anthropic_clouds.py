@@ -1,25 +1,18 @@
 """Claude bought from a cloud, by the clients of the Anthropic SDK, against a server on this machine."""
 
 import asyncio
-import base64
-import json
 from collections.abc import Callable
 from typing import Any
 
 import anthropic
 import pytest
 from anthropic import DefaultAsyncHttpxClient, DefaultHttpxClient
-from support.anthropic_answers import MESSAGE, message_events
-from support.event_stream import frame
+from support.anthropic_answers import CALL, COUNTS, MESSAGE, message_events
+from support.event_stream import chunk
 from support.model_server import Answer, ModelServer, Recorder, assert_says, json_answer, sse_answer
 
 from tokentide.producers.instrumentation import instrument
 
-CALL: dict[str, Any] = {
-    "model": "claude-opus-5",
-    "max_tokens": 64,
-    "messages": [{"role": "user", "content": "Hello"}],
-}
 AWS = {"aws_region": "eu-west-1", "aws_access_key": "k", "aws_secret_key": "s"}
 # Class (an asynchronous one has Async before it) -> provider, where it posts, and what it is made with.
 CLIENTS: dict[str, tuple[str, str, str, dict[str, Any]]] = {
@@ -45,14 +38,6 @@ CLIENTS: dict[str, tuple[str, str, str, dict[str, Any]]] = {
     ),
     "AnthropicFoundry": ("azure", "/v1/messages", "/v1/messages", {"api_key": "k"}),
 }
-COUNTS = {
-    # Anthropic counts apart what is read from and written to the cache: 25 + 100 + 40.
-    "input_tokens": 165,
-    "cache_read_tokens": 100,
-    "cache_write_tokens": 40,
-    "cache_write_1h_tokens": 10,
-    "output_tokens": 15,
-}
 
 
 def expected(provider: str) -> dict[str, Any]:
@@ -72,10 +57,7 @@ def streamed(name: str) -> Answer:
     """The stream, as this cloud frames it."""
     if name != "AnthropicBedrock":
         return sse_answer(message_events(), named=True, done=False)
-    frames = [
-        frame("chunk", {"bytes": base64.b64encode(json.dumps(event).encode()).decode()})
-        for event in message_events()
-    ]
+    frames = [chunk(event) for event in message_events()]
     return Answer(frames, content_type="application/vnd.amazon.eventstream")
 
 

@@ -1,6 +1,5 @@
 """boto3's client for Bedrock against a local server: one event for each call, whatever way it ends."""
 
-import base64
 import json
 import threading
 from collections.abc import Iterator
@@ -15,7 +14,7 @@ from botocore.exceptions import (  # type: ignore[import-untyped]
     EventStreamError,
     ParamValidationError,
 )
-from support.event_stream import frame
+from support.event_stream import chunk, frame
 from support.model_server import Answer, ModelServer, Recorder, json_answer
 
 from tokentide.producers.instrumentation import instrument, uninstrument
@@ -81,10 +80,6 @@ def client(server: ModelServer, recorder: Recorder) -> Iterator[Any]:
 
 def events(*frames: bytes, **more: Any) -> Answer:
     return Answer(frames, content_type="application/vnd.amazon.eventstream", **more)
-
-
-def chunk(event: dict[str, Any]) -> bytes:
-    return frame("chunk", {"bytes": base64.b64encode(json.dumps(event).encode()).decode()})
 
 
 def chosen(event: dict[str, Any], names: dict[str, Any]) -> dict[str, Any]:

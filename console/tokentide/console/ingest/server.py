@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager, contextmanager
 
 from tokentide.console.broker import reach
 from tokentide.console.ingest.keys import KeyRing
-from tokentide.console.ingest.settings import IngestSettings
+from tokentide.console.ingest.settings import IngestSettings, base_url
 from tokentide.schemas import Environment, ServiceUnavailableError, SettingsError
 
 __all__ = ["run_ingest"]
@@ -65,7 +65,7 @@ async def _serve(settings: IngestSettings, keys: KeyRing, listener: socket.socke
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
             await super().startup(sockets)
             host, port = listener.getsockname()[:2]
-            print(f"ready http://{f'[{host}]' if ':' in host else host}:{port}", flush=True)
+            print(f"ready {base_url(host, port)}", flush=True)
 
         def stop(self) -> None:
             self.should_exit = True

@@ -9,13 +9,18 @@ from tokentide.producers import ProducerSettings
 from tokentide.schemas import Environment, KafkaSettings, SettingsError, TopicNames
 from tokentide.streams.settings import MeterSettings
 
-__all__ = ["SOURCE", "IngestSettings"]
+__all__ = ["SOURCE", "IngestSettings", "base_url"]
 
 SOURCE = "tokentide/ingest"
 """CloudEvents source of events that name no service."""
 
 _LINGER_MS = 5
 _MOST_QUEUED_EVENTS = 10_000_000
+
+
+def base_url(host: str, port: int) -> str:
+    """Return the URL of a door that listens there, without a path; an IPv6 address stands in brackets."""
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
 
 @dataclass(frozen=True)
