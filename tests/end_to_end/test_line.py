@@ -1,5 +1,6 @@
 """The whole line on real servers and real processes, against an oracle that shares nothing with it."""
 
+import importlib.util
 import os
 import signal
 import threading
@@ -9,6 +10,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from support.oracle import Expected
 from support.servers import Servers
@@ -75,6 +77,15 @@ def check_everything(settings: ConsoleSettings) -> Expected:
     return verdict.expected
 
 
+def assert_without_pandas(running: Stack) -> None:
+    """Half a second and 40 MB that no worker needs, though it is installed here."""
+    assert importlib.util.find_spec("pandas") is not None
+    for name in ("meter-1", "sink-1"):
+        libraries = {Path(each.path) for each in psutil.Process(running.processes[name].pid).memory_maps()}
+        assert any("pyarrow" in path.parts for path in libraries)
+        assert not any("pandas" in path.parts for path in libraries), name
+
+
 @pytest.mark.slow
 def test_fifty_thousand_events_come_out_exact(servers: Servers, tmp_path: Path) -> None:
     end = datetime.now(UTC) - timedelta(minutes=5)
@@ -85,6 +96,7 @@ def test_fifty_thousand_events_come_out_exact(servers: Servers, tmp_path: Path) 
         wait_until_settled(running.settings, SETTLE_SECONDS)
 
         assert sent == 50_000
+        assert_without_pandas(running)
         expected = check_everything(running.settings)
     assert expected.duplicates > 2000
     assert len(expected.rejected) > 300

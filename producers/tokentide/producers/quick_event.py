@@ -19,8 +19,12 @@ _Event: Any = usage_struct(
     "QuickEvent",
     moment=Annotated[datetime, msgspec.Meta(tz=True)],
     # Any JSON, of any depth: the model's business.
-    metadata=Annotated[dict[str, None], msgspec.Meta(max_length=0)],
-    no_metadata=msgspec.field(default_factory=dict),
+    special={
+        "metadata": (
+            Annotated[dict[str, None], msgspec.Meta(max_length=0)],
+            msgspec.field(default_factory=dict),
+        )
+    },
     # In every record, though the model can do without.
     required=frozenset({"event_id", "schema_version"}),
 )

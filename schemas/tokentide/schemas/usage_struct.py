@@ -7,6 +7,7 @@ everything else. So both always agree.
 import enum
 import types
 import typing
+from collections.abc import Collection, Mapping
 from decimal import Decimal
 from typing import Any
 
@@ -15,7 +16,7 @@ import msgspec
 
 from tokentide.schemas.usage import MAX_COUNT, UsageEvent
 
-__all__ = ["FIELDS", "usage_struct"]
+__all__ = ["FIELDS", "field_type", "usage_struct"]
 
 FIELDS = tuple(UsageEvent.model_fields)
 """The fields of an event, in the order of the model."""
@@ -24,32 +25,46 @@ FIELDS = tuple(UsageEvent.model_fields)
 _NEVER: Any = typing.Annotated[int, msgspec.Meta(ge=1, le=0)]
 
 
-def usage_struct(name: str, *, moment: Any, metadata: Any, no_metadata: Any, required: frozenset[str]) -> Any:
-    """Return a struct with the fields of UsageEvent.
+def usage_struct(
+    name: str,
+    *,
+    moment: Any,
+    special: Mapping[str, tuple[Any, Any]],
+    required: frozenset[str],
+    names: Collection[str] = FIELDS,
+) -> Any:
+    """Return a struct with the fields of UsageEvent, or with those of `names` only.
 
-    `moment` and `metadata` are the types of times and of the metadata, `no_metadata` what stands for none of it;
+    `moment` is the type of times, `special` has type and default of fields that are to be read in another way;
     `required` are fields that must be there though the model has a default for them. Left to the caller: patterns,
     the range of times, names of providers, what counts say of each other, the size of the metadata. Decimals may only
     be absent, for msgspec and pydantic read them differently. Enums are text; `total_tokens` is None when absent.
     """
     fields: list[Any] = []
     for field_name, field in UsageEvent.model_fields.items():
+        if field_name not in names:
+            continue
+        if field_name in special:
+            fields.append((field_name, *special[field_name]))
+            continue
         if field_name == "total_tokens":
             kind: Any = typing.Annotated[int, msgspec.Meta(ge=0, le=2 * MAX_COUNT)]
-        elif field_name == "metadata":
-            kind = metadata
         else:
-            kind = _type(field_name, field.annotation, field.metadata, moment)
+            kind = field_type(field_name, moment)
         if field.is_required() or field_name in required:
             fields.append((field_name, kind))
-        elif field_name == "metadata":
-            fields.append((field_name, kind, no_metadata))
         else:
             fields.append((field_name, kind, _default(field_name, field.default)))
     # What msgspec skips it does not read, so an unknown field is the model's business.
     return msgspec.defstruct(
         name, fields, gc=False, kw_only=True, forbid_unknown_fields=True, omit_defaults=True
     )
+
+
+def field_type(name: str, moment: Any = None) -> Any:
+    """Return msgspec's type for a field of UsageEvent; `moment` is that of times."""
+    field = UsageEvent.model_fields[name]
+    return _type(name, field.annotation, field.metadata, moment)
 
 
 def _type(name: str, annotation: Any, rules: list[Any], moment: Any) -> Any:

@@ -59,14 +59,14 @@ def price_columns(events: EventColumns, catalogue: Catalogue) -> dict[str, Any]:
 def _counts(events: EventColumns) -> Any:
     """Return Counts of columns; a plain 0 for what no event reports, and 1 for any seconds of audio."""
     columns = [events.integers(name) for name in Counts._fields[:-1]]
-    columns.append(np.array(events.values["audio_seconds"], bool).astype(np.int64))
+    columns.append(np.array(events.values("audio_seconds"), bool).astype(np.int64))
     return Counts(*(column if column.any() else 0 for column in columns))
 
 
 def _rules(events: EventColumns, counts: Any, catalogue: Catalogue) -> tuple[list[_Rule], Any]:
     """Return the rules, and for each event the place of its own."""
     days = (events.microseconds // _DAY_US).tolist()
-    firsts, calls = _grouped(zip(*(events.values[name] for name in _CALLED), days, strict=True))
+    firsts, calls = _grouped(zip(*(events.values(name) for name in _CALLED), days, strict=True))
     starts = [catalogue.tiers(*_call(events, first)) for first in firsts]
     is_alone = np.array([tiers is None for tiers in starts])[calls]
     tier = np.zeros(len(events), np.int64)
@@ -85,7 +85,7 @@ def _rules(events: EventColumns, counts: Any, catalogue: Catalogue) -> tuple[lis
             rules.append(_NOT_USED if rule is None else _Rule(rule))
     is_alone |= np.array([rule is _NOT_USED for rule in rules])[rule_of]
     for place in np.flatnonzero(is_alone).tolist():
-        requests = events.values["requests"][place]
+        requests = events.value("requests", place)
         rule_of[place] = len(rules)
         rules.append(_Rule(catalogue.price(*_call(events, place), _counts_of(events, place), requests)))
     return rules, rule_of
@@ -101,12 +101,12 @@ def _grouped(keys: Iterable[Any]) -> tuple[list[int], Any]:
 
 
 def _call(events: EventColumns, place: int) -> tuple[str, str, datetime, PriceContext]:
-    provider, model, processing, service_tier, speed = (events.values[name][place] for name in _CALLED)
+    provider, model, processing, service_tier, speed = (events.value(name, place) for name in _CALLED)
     return provider, model, events.moment(place), PriceContext(processing, service_tier or "", speed or "")
 
 
 def _counts_of(events: EventColumns, place: int) -> Counts:
-    return Counts(*(events.values[name][place] for name in Counts._fields))
+    return Counts(*(events.value(name, place) for name in Counts._fields))
 
 
 def _parts(rules: Sequence[_Rule], rule_of: Any, counts: Any) -> Any:

@@ -1,8 +1,5 @@
 """Validate, dedupe, price: what the agent `pricing` does to one chunk, as a function of values."""
 
-import gc
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -14,6 +11,7 @@ import pyarrow as pa
 from tokentide.schemas import Rejected
 from tokentide.schemas.chunk import Chunk, Record
 from tokentide.schemas.columns import PRICED_SCHEMA
+from tokentide.schemas.usage_struct import FIELDS
 from tokentide.streams.clock import EventClock
 from tokentide.streams.column_prices import price_columns
 from tokentide.streams.decode import decode
@@ -41,19 +39,6 @@ class Priced:
     """The largest event time of the rows, in Unix milliseconds; 0 without rows."""
 
 
-@contextmanager
-def _garbage_kept() -> Iterator[None]:
-    """Stop the cyclic collector: a chunk makes no cycles, and the search takes a quarter of its time."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
-
-
-@_garbage_kept()
 def price_chunk(
     chunk: Chunk,
     seen: SeenIds,
@@ -79,7 +64,7 @@ def price_chunk(
     offsets = np.array([records[place].offset for place in places], np.int64)[is_timely]
     # A producer's clock that runs ahead must not make the ids of today look old.
     known_at = np.minimum(produced[is_timely], int(now.timestamp() * 1000))
-    firsts = seen.first_offsets(events.values["event_id"], offsets.tolist(), known_at.tolist())
+    firsts = seen.first_offsets(events.values("event_id"), offsets.tolist(), known_at.tolist())
     is_new = np.array(firsts, np.int64) == offsets
     events = events.kept(is_new)
     rows = _rows(events, catalogue, chunk.partition, offsets[is_new], now, clock)
@@ -125,7 +110,7 @@ def _rows(
     size = len(events)
     if not size:
         return pa.RecordBatch.from_pylist([], schema=PRICED_SCHEMA)
-    arrays = {name: events.array(name) for name in events.values} | price_columns(events, catalogue)
+    arrays = {name: events.array(name) for name in FIELDS} | price_columns(events, catalogue)
     seconds = events.microseconds // 1_000_000
     arrays |= {
         "source_offset": pa.array(offsets),

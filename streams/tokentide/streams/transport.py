@@ -40,10 +40,14 @@ class Assignments(Protocol):
 
 
 class _PartitionRecords(fetcher.PartitionRecords):  # type: ignore[misc]
-    """Makes our records at once; aiokafka would make its own of them, which are thrown away."""
+    """Hands out records as the parser made them: they have what Record has. aiokafka would copy each."""
 
-    def _consumer_record(self, _: Any, record: Any) -> Record:
-        return Record(record.offset, record.timestamp, record.key, record.value, tuple(record.headers))
+    def __iter__(self) -> Iterator[Any]:
+        records: Iterator[Any] = self._records_iterator
+        return records
+
+    def _consumer_record(self, _: Any, record: Any) -> Any:
+        return record
 
 
 # The fetcher has no other way in. The consumers of a worker's app are the only ones of aiokafka in its process.
