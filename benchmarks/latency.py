@@ -1,9 +1,10 @@
 """How long it takes from `track()` to an alert on its topic, and to a row that a query finds, at a steady rate.
 
-Ten times a second one of the events, a canary, is of a model that nobody knows, so that it raises an alert
-(`unpriced_model`) of its own. To the alert: from `track()` until a consumer has the record. To the row: from
-`track()` until a query sees it; the query is asked again after 20 ms, or four times as long as it took. The
-producer's own delay is in both.
+The load is made before: records as the SDK writes them, which librdkafka sends, because the services whose work it
+would be to make them run on other machines. Ten times a second a canary goes through the SDK's `track()`. It is of a
+model that nobody knows, so that it raises an alert (`unpriced_model`) of its own. To the alert: from `track()` until
+a consumer has the record. To the row: from `track()` until a query sees it; the query is asked again after 20 ms, or
+four times as long as it took. The producer's own delay is in both.
 """
 
 import json
@@ -13,12 +14,13 @@ import uuid
 from datetime import UTC, datetime
 from typing import Any
 
-from confluent_kafka import Consumer
+from confluent_kafka import Consumer, Producer
 from figures import percentiles
-from load import event
+from load import event, records
 
 from tokentide.console.stack import Stack
 from tokentide.producers import UsageProducer
+from tokentide.producers.settings import ProducerSettings
 from tokentide.sinks import connect
 
 RATE = 10_000
@@ -27,6 +29,7 @@ _CANARIES_A_SECOND = 10
 _QUERY_SECONDS = 0.02
 _IDLE_SHARE = 4
 _LAST_SECONDS = 30.0
+_STEP_SECONDS = 0.002
 
 Sent = dict[str, tuple[str, float]]
 """Event id of a canary -> its model, and when it was sent."""
@@ -72,13 +75,17 @@ def latency(stack: Stack, rate: int = RATE, seconds: int = SECONDS, users: int =
 
 def _send(stack: Stack, sent: Sent, rate: int, seconds: int, users: int) -> float:
     """Send the events; return how many a second it became."""
+    topic = stack.settings.topics.events
     every = max(1, rate // _CANARIES_A_SECOND)
-    with UsageProducer(broker=stack.bootstrap, topic=stack.settings.topics.events) as producer:
+    load = records(rate * seconds, users)
+    services = Producer(ProducerSettings(kafka=stack.settings.kafka).librdkafka())
+    with UsageProducer(broker=stack.bootstrap, topic=topic) as producer:
         started = time.monotonic()
-        for number in range(rate * seconds):
+        for number, record in enumerate(load):
             ahead = number / rate - (time.monotonic() - started)
             if ahead > 0:
-                time.sleep(ahead)
+                services.poll(0)
+                time.sleep(max(ahead, _STEP_SECONDS))
             if number % every == 0:
                 model, event_id = f"canary-{number}", str(uuid.uuid4())
                 sent[event_id] = (model, time.monotonic())
@@ -86,7 +93,8 @@ def _send(stack: Stack, sent: Sent, rate: int, seconds: int, users: int) -> floa
                     **{**event(number, users), "event_id": event_id, "provider": "openai", "model": model}
                 )
             else:
-                producer.track(**event(number, users))
+                services.produce(topic, record.value, record.key, headers=record.headers)
+        services.flush(_LAST_SECONDS)
         return rate * seconds / (time.monotonic() - started)
 
 

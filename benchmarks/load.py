@@ -9,6 +9,8 @@ from typing import Any
 from answers import Answers
 
 from tokentide.producers import UsageProducer
+from tokentide.producers.cloud_event import Record, record_of
+from tokentide.schemas import UsageEvent
 
 MODELS = (
     ("openai", "gpt-4o"),
@@ -59,6 +61,11 @@ def events(count: int, users: int) -> Iterator[dict[str, Any]]:
     """Yield the events of a topic, with their times: the totals depend on the day."""
     for number in range(count):
         yield {**event(number, users), "timestamp": datetime.now(UTC)}
+
+
+def records(count: int, users: int) -> list[Record]:
+    """Return the records of so many events, as the SDK writes them."""
+    return [record_of(UsageEvent(**each), "benchmark") for each in events(count, users)]
 
 
 def fill(broker: str, topic: str, count: int, warm: int, users: int) -> Course:
