@@ -15,7 +15,9 @@ from pydantic_core import to_json
 
 from tokentide.schemas import ApiOperation, InvalidEventError, Status, UsageEvent
 from tokentide.schemas.usage_struct import FIELDS
+from tokentide.streams import decode as decoding
 from tokentide.streams.decode import decode
+from tokentide.streams.event_reader import EventReader
 
 # So many in one chunk are not read one by one.
 MANY = 60
@@ -169,6 +171,13 @@ REFUSED = {
 }
 
 
+@pytest.fixture
+def new_reader(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first record is the first that this process meets."""
+    monkeypatch.setattr(decoding, "_reader", EventReader())
+
+
+@pytest.mark.usefixtures("new_reader")
 @pytest.mark.parametrize("value", REFUSED.values(), ids=REFUSED)
 def test_poison_is_refused_with_the_models_own_reason(value: bytes | None) -> None:
     assert isinstance(by_model(value), str)
@@ -222,6 +231,7 @@ ACCEPTED = {
 }
 
 
+@pytest.mark.usefixtures("new_reader")
 @pytest.mark.parametrize("value", ACCEPTED.values(), ids=ACCEPTED)
 def test_what_the_model_accepts_is_read_with_the_same_values(value: bytes) -> None:
     assert not isinstance(by_model(value), str)

@@ -48,6 +48,13 @@ def test_fields_without_a_value_of_their_own_are_left_as_json() -> None:
     assert [bytes(told[each]) for each in place] == [b'{"a": "b"}', b'{"c": [1]}']
 
 
+@pytest.mark.parametrize("name", LEAST)
+def test_what_every_event_must_have_is_asked_for_from_the_first_record_on(name: str) -> None:
+    less = {key: value for key, value in EVENT.items() if key != name}
+
+    assert EventReader().read([json.dumps(less).encode()]) == [None]
+
+
 @pytest.mark.parametrize(
     "value",
     [

@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from tokentide.schemas.usage import UsageEvent
 from tokentide.schemas.usage_struct import FIELDS, usage_struct
 
 __all__ = ["NOTHING", "EventReader"]
@@ -21,7 +22,9 @@ _Decode = Callable[[bytes], Any]
 _Row = tuple[Any, ...]
 
 # An id made up by the reader would make each reading another event.
-_REQUIRED = frozenset({"event_id"})
+_REQUIRED = frozenset(
+    {"event_id", *(name for name, field in UsageEvent.model_fields.items() if field.is_required())}
+)
 # msgspec rounds the seventh digit of a second, pydantic cuts it off: `read_moments` reads the text.
 _MOMENT: Any = typing.Annotated[str, msgspec.Meta(min_length=20, max_length=35)]
 _NO_ROW = (msgspec.MsgspecError, ValueError, RecursionError)
@@ -30,7 +33,7 @@ _decode_keys = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
 class EventReader:
-    """Reads records, and learns which fields there are."""
+    """Reads records, and learns which fields there are. For one thread."""
 
     def __init__(self) -> None:
         self.names: tuple[str, ...] = ()
