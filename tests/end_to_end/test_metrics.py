@@ -15,12 +15,11 @@ from urllib.parse import urlsplit
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+from support.ports import ports_in_a_row
 from support.traffic import send, traffic
 
-from tokentide.console.kafka.ports import check_port, free_ports
 from tokentide.console.lag import wait_until_settled
 from tokentide.console.stack import Stack
-from tokentide.schemas import SettingsError
 
 ROOT = Path(__file__).parent.parent.parent
 PARTITIONS = 2
@@ -29,19 +28,10 @@ EVENTS = 2000
 Served = dict[str, dict[tuple[str, ...], float]]
 
 
-def first_of_two_ports() -> int:
-    """A free port that another one follows."""
-    for port in free_ports(50):
-        with contextlib.suppress(SettingsError):
-            check_port(port + 1)
-            return port
-    raise AssertionError("no two ports in a row are free")
-
-
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """A meter and a sink that serve metrics and have dealt with some traffic."""
-    variables = {**os.environ, "TOKENTIDE_METRICS_PORT": str(first_of_two_ports())}
+    variables = {**os.environ, "TOKENTIDE_METRICS_PORT": str(ports_in_a_row(2))}
     data_dir = tmp_path_factory.mktemp("stack")
     with Stack(data_dir, partitions=PARTITIONS, variables=variables) as stack:
         end = datetime.now(UTC) - timedelta(minutes=5)

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -12,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tokentide.console.kafka.ports import free_ports
 from tokentide.sinks import ClickHouseSettings, connect, migrate
 
 
@@ -23,7 +23,7 @@ class Server:
     ) -> None:
         self.folder = folder
         self.path = folder / "data"
-        self.port = free_port()
+        (self.port,) = free_ports(1)
         self.url = f"http://127.0.0.1:{self.port}"
         self._arguments = arguments
         self._variables = variables or {}
@@ -72,14 +72,6 @@ class Server:
             self._process.kill()
             self._process.wait(30)
             self._process = None
-
-
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @pytest.fixture(scope="session")

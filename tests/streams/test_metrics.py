@@ -1,11 +1,11 @@
 """The metrics server: it shows the last snapshot, and no name that is not documented."""
 
 import re
-import socket
 import urllib.request
 
 import pytest
 
+from tokentide.console.kafka.ports import free_ports
 from tokentide.schemas import Environment, SettingsError
 from tokentide.schemas.gauge import Gauge, MetricsSettings
 from tokentide.streams.metrics import MetricsServer
@@ -13,10 +13,8 @@ from tokentide.streams.metrics import MetricsServer
 
 @pytest.fixture(scope="module")
 def port() -> int:
-    """A port that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port that nobody else is given."""
+    return free_ports(1)[0]
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 from support.commands import COMMAND, run, variables
+from support.ports import ports_in_a_row
 from support.records import Records
 
 from tokentide.console.kafka.ports import free_ports
@@ -114,7 +115,7 @@ def test_its_brokers_die_with_it_and_the_data_goes_on(serve: Serve, tmp_path: Pa
 
 @pytest.mark.slow
 def test_three_nodes_are_one_address_and_end_together(serve: Serve, tmp_path: Path) -> None:
-    port = next(base for base in free_ports(50) if set(range(base, base + 3)).isdisjoint({9092}))
+    port = ports_in_a_row(3)
 
     server = serve(tmp_path, port, "--nodes", "3")
 
