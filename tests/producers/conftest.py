@@ -45,7 +45,9 @@ def read(broker: str, topic: str) -> Callable[[], list[Message]]:
     """Returns all records of the topic, by partition and offset."""
 
     def everything() -> list[Message]:
-        consumer = Consumer({"bootstrap.servers": broker, "group.id": "test", "enable.partition.eof": True})
+        # The end of a partition is told after a fetch that waited for more.
+        quick = {"enable.partition.eof": True, "fetch.wait.max.ms": 50}
+        consumer = Consumer({"bootstrap.servers": broker, "group.id": "test", **quick})
         partitions = consumer.list_topics(topic, timeout=10).topics[topic].partitions
         consumer.assign([TopicPartition(topic, partition, 0) for partition in partitions])
         records: list[Message] = []

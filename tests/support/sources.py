@@ -3,19 +3,20 @@
 import json
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from functools import cache
 from typing import Any, NamedTuple
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 
 from tokentide.console.settings import ConsoleSettings
-from tokentide.schemas import changelog_name
+from tokentide.schemas import KafkaSettings, changelog_name
 from tokentide.sinks import connect
 
-__all__ = ["Key", "Sources"]
+__all__ = ["Key", "Sources", "commit"]
 
 # Whole pico-USD a token, input and output; what is not here is unpriced.
 PRICES = {("openai", "gpt-4o"): (2_500_000, 10_000_000), ("ollama", "llama3"): (0, 0)}
@@ -114,7 +115,7 @@ class Sources:
         self._write_tables(settings)
 
     def _write_log(self, settings: ConsoleSettings) -> None:
-        producer = Producer({**settings.kafka.librdkafka(), "enable.idempotence": True, "log_level": 0})
+        producer = _producer(settings.kafka)
         for partition, records in self.log.items():
             for record in records:
                 producer.produce(
@@ -125,24 +126,15 @@ class Sources:
                 )
                 producer.poll(0)
         assert producer.flush(30) == 0
-        ends = [
-            TopicPartition(settings.topics.events, partition, len(records))
-            for partition, records in self.log.items()
-        ]
-        meter = Consumer({**settings.kafka.librdkafka(), "group.id": settings.meter_id})
-        deadline = time.monotonic() + 30
-        while True:
-            try:
-                meter.commit(offsets=ends, asynchronous=False)
-                break
-            except KafkaException as error:  # a cluster that has just started has no coordinator yet
-                if error.args[0].code() not in _NO_COORDINATOR or time.monotonic() > deadline:
-                    raise
-                time.sleep(0.2)
-        meter.close()
+        commit(
+            settings,
+            settings.meter_id,
+            settings.topics.events,
+            {partition: len(records) for partition, records in self.log.items()},
+        )
 
     def _write_changelog(self, settings: ConsoleSettings) -> None:
-        producer = Producer({**settings.kafka.librdkafka(), "enable.idempotence": True, "log_level": 0})
+        producer = _producer(settings.kafka)
         topic = changelog_name(settings.meter_id, "spend")
         for (partition, key), hours in self.state.items():
             texts = {start: [*numbers[:3], str(numbers[3]), numbers[4]] for start, numbers in hours.items()}
@@ -174,6 +166,28 @@ class Sources:
             if rows:
                 client.insert(table, [list(row.values()) for row in rows], column_names=list(rows[0]))
         client.close()
+
+
+def commit(settings: ConsoleSettings, group: str, topic: str, ends: Mapping[int, int]) -> None:
+    """Commit for a group that it has dealt with each partition up to its end."""
+    member = Consumer({**settings.kafka.librdkafka(), "group.id": group})
+    offsets = [TopicPartition(topic, partition, end) for partition, end in ends.items()]
+    deadline = time.monotonic() + 30
+    while True:
+        try:
+            member.commit(offsets=offsets, asynchronous=False)
+            break
+        except KafkaException as error:  # a cluster that has just started has no coordinator yet
+            if error.args[0].code() not in _NO_COORDINATOR or time.monotonic() > deadline:
+                raise
+            time.sleep(0.2)
+    member.close()
+
+
+@cache
+def _producer(kafka: KafkaSettings) -> Producer:
+    """One for all tests on a Kafka: each new one waits half a second for its id."""
+    return Producer({**kafka.librdkafka(), "enable.idempotence": True, "log_level": 0})
 
 
 def _complete(event_id: str, fields: dict[str, Any]) -> dict[str, Any]:

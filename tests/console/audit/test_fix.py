@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections import Counter
 from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 from support.commands import Answer, run
 from support.oracle import read_topic
-from support.sources import Key, Sources
+from support.sources import Key, Sources, commit
 
 from tokentide.console.audit import (
     AuditReport,
@@ -59,7 +60,7 @@ def published(settings: ConsoleSettings) -> list[tuple[str, int | None, dict[str
 
 
 def land(settings: ConsoleSettings) -> None:
-    """Store what was published in ClickHouse, as a sink would."""
+    """Store what was published in ClickHouse, as a sink would; the meter has dealt with it, too."""
     names = ("scope", "scope_id", "source_partition", "adjustment", "version")
     counts = ("period", "requests", "input_tokens", "output_tokens", "unpriced_requests")
     rows = [
@@ -75,6 +76,9 @@ def land(settings: ConsoleSettings) -> None:
     client = connect(settings.clickhouse)
     client.insert("spend_totals", [list(row.values()) for row in rows], column_names=list(rows[0]))
     client.close()
+    ends = Counter(partition or 0 for _, partition, _ in published(settings))
+    for group in (settings.meter_id, settings.sink_id):
+        commit(settings, group, settings.topics.spend, ends)
 
 
 def test_a_repeat_that_was_counted_twice_is_taken_out_of_every_total(settings: ConsoleSettings) -> None:
