@@ -11,6 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
+from support.databases import make_database
 
 from tokentide.console.broker import reach
 from tokentide.console.rebuild import Rebuilt, run_rebuild
@@ -29,7 +30,7 @@ from tokentide.schemas import (
 )
 from tokentide.schemas.chunk import Chunk, Record
 from tokentide.schemas.columns import COVERED_FROM, COVERED_TO, PRICED_SCHEMA, write_chunk
-from tokentide.sinks import ALERTS, SPEND, USAGE, Batcher, ClickHouseWriter, Landing, migrate
+from tokentide.sinks import ALERTS, SPEND, USAGE, Batcher, ClickHouseWriter, Landing
 from tokentide.streams.budget_index import BudgetIndex
 from tokentide.streams.budgets import BudgetState
 from tokentide.streams.log import Log
@@ -60,7 +61,7 @@ def settings(on_kafka: dict[str, str], on_clickhouse: dict[str, str]) -> Console
     """A pipeline of its own: topics of two partitions, empty tables."""
     settings = ConsoleSettings.from_env({**on_kafka, **on_clickhouse, "TOKENTIDE_PARTITIONS": "2"})
     ensure_topics(reach(settings.kafka), settings.topic_plans())
-    migrate(settings.clickhouse)
+    make_database(settings.clickhouse)
     return settings
 
 

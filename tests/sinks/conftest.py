@@ -10,9 +10,10 @@ from itertools import count
 from pathlib import Path
 
 import pytest
+from support.databases import make_database
 
 from tokentide.console.kafka.ports import free_ports
-from tokentide.sinks import ClickHouseSettings, connect, migrate
+from tokentide.sinks import ClickHouseSettings, connect
 
 
 class Server:
@@ -107,5 +108,5 @@ def empty(server: Server) -> Iterator[ClickHouseSettings]:
 @pytest.fixture
 def settings(empty: ClickHouseSettings) -> ClickHouseSettings:
     """Settings that name a migrated database without rows."""
-    migrate(empty)
+    make_database(empty)
     return empty

@@ -4,10 +4,12 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from support.databases import make_database, statements_of
 
 from tokentide.schemas import ServiceUnavailableError, StorageRefusedError
 from tokentide.sinks import MIGRATIONS, ClickHouseSettings, connect, migrate
@@ -19,6 +21,13 @@ FILES = sorted(path.name for path in MIGRATIONS.glob("*.sql"))
 def folder(tmp_path: Path) -> Path:
     """A copy of the migrations, to be changed."""
     return Path(shutil.copytree(MIGRATIONS, tmp_path / "migrations"))
+
+
+@pytest.fixture
+def settings(empty: ClickHouseSettings) -> ClickHouseSettings:
+    """Settings that name a database that was migrated, not made after the model of one."""
+    migrate(empty)
+    return empty
 
 
 def select(settings: ClickHouseSettings, sql: str) -> Sequence[Sequence[Any]]:
@@ -43,6 +52,18 @@ def test_a_new_database_gets_every_file_and_what_people_query(empty: ClickHouseS
         *("usage", "spend_by_user", "spend_by_team", "spend_by_model", "spend_daily", "alerts"),
         *("usage_events", "spend_totals", "alert_events", "rejected_events"),
     }
+
+
+def test_a_database_after_the_model_of_a_migrated_one_is_like_it(
+    empty: ClickHouseSettings, settings: ClickHouseSettings
+) -> None:
+    copy = replace(empty, database=f"{empty.database}_copy")
+
+    make_database(copy)
+
+    renamed = [each.replace(f"{copy.database}.", f"{settings.database}.") for each in statements_of(copy)]
+    assert renamed == statements_of(settings)
+    assert migrate(copy) == []
 
 
 def test_migrating_again_applies_nothing(settings: ClickHouseSettings) -> None:

@@ -1,6 +1,5 @@
 """Real servers for the audit, and a pipeline of its own for each test."""
 
-import os
 import subprocess
 import time
 from collections.abc import Iterator
@@ -9,33 +8,26 @@ from pathlib import Path
 
 import pytest
 from support.commands import COMMAND, variables
+from support.databases import make_database
 
 from tokentide.console.audit.identities import Identities
 from tokentide.console.broker import reach
-from tokentide.console.kafka import KafkaCluster, ensure_jars
 from tokentide.console.kafka.ports import free_ports
 from tokentide.console.settings import ConsoleSettings
 from tokentide.console.topics import ensure_topics
-from tokentide.schemas import KafkaSettings, ServiceUnavailableError, TopicNames
-from tokentide.sinks import ClickHouseSettings, migrate
+from tokentide.schemas import KafkaSettings, TopicNames
+from tokentide.sinks import ClickHouseSettings
 
 _NUMBERS = count(1)
 
 
-@pytest.fixture(scope="module")
-def bootstrap(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of one Kafka node; without its jars a laptop skips and CI fails."""
-    try:
-        ensure_jars(progress=False)
-    except ServiceUnavailableError as error:
-        if os.environ.get("CI"):
-            raise
-        pytest.skip(str(error))
-    with KafkaCluster(tmp_path_factory.mktemp("kafka")) as running:
-        yield running.bootstrap
+@pytest.fixture(scope="session")
+def bootstrap(kafka: str) -> str:
+    """The address of one Kafka node."""
+    return kafka
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def clickhouse_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of an embedded ClickHouse, in a process of its own."""
     folder = tmp_path_factory.mktemp("clickhouse")
@@ -74,7 +66,7 @@ def settings(bootstrap: str, clickhouse_url: str) -> ConsoleSettings:
         partitions=3,
     )
     ensure_topics(reach(settings.kafka), settings.topic_plans())
-    migrate(settings.clickhouse)
+    make_database(settings.clickhouse)
     return settings
 
 
