@@ -25,11 +25,14 @@ $(STAMP): requirements.lock pyproject.toml
 demo: $(STAMP)
 	.venv/bin/tokentide demo $(if $(TRACE),--trace "$(TRACE)")
 
+# Two processes, each of which takes the next whole file: what a file starts for its tests starts once. JOBS=0 is one process.
+PYTEST = .venv/bin/python -m pytest --numprocesses $(or $(JOBS),2) --dist loadfile --no-loadscope-reorder
+
 test: $(STAMP)
-	.venv/bin/python -m pytest -m "not slow"
+	$(PYTEST) -m "not slow"
 
 test-all: $(STAMP)
-	.venv/bin/python -m pytest --durations=15
+	$(PYTEST) --durations=15
 
 # make faults SEEDS=20 SEED0=1 JOBS=2 plays 20 fault schedules from seed 1 on, two at once.
 faults: $(STAMP)
