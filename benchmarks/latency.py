@@ -78,7 +78,8 @@ def _send(stack: Stack, sent: Sent, rate: int, seconds: int, users: int) -> floa
     topic = stack.settings.topics.events
     every = max(1, rate // _CANARIES_A_SECOND)
     load = records(rate * seconds, users)
-    services = Producer(ProducerSettings(kafka=stack.settings.kafka).librdkafka())
+    settings = ProducerSettings(kafka=stack.settings.kafka)
+    services = Producer(settings.librdkafka())
     with UsageProducer(broker=stack.bootstrap, topic=topic) as producer:
         started = time.monotonic()
         for number, record in enumerate(load):
@@ -93,6 +94,8 @@ def _send(stack: Stack, sent: Sent, rate: int, seconds: int, users: int) -> floa
                     **{**event(number, users), "event_id": event_id, "provider": "openai", "model": model}
                 )
             else:
+                while len(services) >= settings.queue_events:
+                    services.poll(_STEP_SECONDS)
                 services.produce(topic, record.value, record.key, headers=record.headers)
         services.flush(_LAST_SECONDS)
         return rate * seconds / (time.monotonic() - started)

@@ -78,7 +78,7 @@ def check_everything(settings: ConsoleSettings) -> Expected:
 
 
 def assert_without_pandas(running: Stack) -> None:
-    """Half a second and 40 MB that no worker needs, though it is installed here."""
+    """A fifth of a second and 45 MB that no worker needs, though it is installed here."""
     assert importlib.util.find_spec("pandas") is not None
     for name in ("meter-1", "sink-1"):
         libraries = {Path(each.path) for each in psutil.Process(running.processes[name].pid).memory_maps()}

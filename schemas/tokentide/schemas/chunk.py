@@ -7,7 +7,10 @@ __all__ = ["Chunk", "Record"]
 
 
 class Record(NamedTuple):
-    """One Kafka record; the timestamp is in Unix milliseconds."""
+    """One Kafka record; the timestamp is in Unix milliseconds.
+
+    In the chunks of a worker stand aiokafka's own records, which have these attributes; their headers are a list.
+    """
 
     offset: int
     timestamp: int

@@ -16,7 +16,7 @@ import msgspec
 
 from tokentide.schemas.usage import MAX_COUNT, UsageEvent
 
-__all__ = ["FIELDS", "field_type", "usage_struct"]
+__all__ = ["FIELDS", "absent_value", "field_type", "usage_struct"]
 
 FIELDS = tuple(UsageEvent.model_fields)
 """The fields of an event, in the order of the model."""
@@ -54,11 +54,24 @@ def usage_struct(
         if field.is_required() or field_name in required:
             fields.append((field_name, kind))
         else:
-            fields.append((field_name, kind, _default(field_name, field.default)))
+            default = absent_value(field_name)
+            if isinstance(default, dict):
+                default = msgspec.field(default_factory=dict)
+            fields.append((field_name, kind, default))
     # What msgspec skips it does not read, so an unknown field is the model's business.
     return msgspec.defstruct(
         name, fields, gc=False, kw_only=True, forbid_unknown_fields=True, omit_defaults=True
     )
+
+
+def absent_value(name: str) -> Any:
+    """Return what an event holds that does not have the field; enums are text, `total_tokens` is None."""
+    if name == "total_tokens":
+        return None
+    if name in ("tags", "metadata"):
+        return {}
+    default = UsageEvent.model_fields[name].default
+    return default.value if isinstance(default, enum.Enum) else default
 
 
 def field_type(name: str, moment: Any = None) -> Any:
@@ -104,11 +117,3 @@ def _constrained(base: type, rules: list[Any]) -> Any:
             if isinstance(rule, kind):
                 limits[name] = getattr(rule, attribute)
     return typing.Annotated[base, msgspec.Meta(**limits)] if limits else base
-
-
-def _default(name: str, default: Any) -> Any:
-    if name == "total_tokens":
-        return None
-    if name == "tags":
-        return msgspec.field(default_factory=dict)
-    return default.value if isinstance(default, enum.Enum) else default

@@ -102,8 +102,9 @@ def _columns(events: Sequence[tuple[Any, ...]]) -> tuple[EventColumns, Any]:
 
 def _each_once(values: Sequence[Any], parse: Callable[[bytes], Any]) -> list[Any]:
     """Return what each piece of JSON stands for; most are the same, and those share one object."""
-    read = {text: parse(text) for text in {bytes(value) for value in values if type(value) is msgspec.Raw}}
-    return [read[bytes(value)] if type(value) is msgspec.Raw else value for value in values]
+    texts = [bytes(value) if type(value) is msgspec.Raw else None for value in values]
+    read = {text: parse(text) for text in set(texts) if text is not None}
+    return [value if text is None else read[text] for value, text in zip(values, texts, strict=True)]
 
 
 def _tags(text: bytes) -> Mapping[str, str] | None:

@@ -1,6 +1,5 @@
 """Events as columns: each field of many events as one sequence, and as one Arrow array of PRICED_SCHEMA."""
 
-import enum
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import chain, compress
@@ -10,8 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from tokentide.schemas.columns import PRICED_SCHEMA
-from tokentide.schemas.usage import UsageEvent
-from tokentide.schemas.usage_struct import FIELDS
+from tokentide.schemas.usage_struct import FIELDS, absent_value
 
 __all__ = ["EventColumns"]
 
@@ -22,15 +20,8 @@ _FLOATS = {name for name, kind in _KINDS.items() if pa.types.is_floating(kind)}
 _MANY = 50
 
 
-def _absent(name: str) -> Any:
-    """Return what a field holds that no event has."""
-    if name in ("tags", "metadata"):
-        return {} if name == "tags" else "{}"
-    default = UsageEvent.model_fields[name].default
-    return default.value if isinstance(default, enum.Enum) else default
-
-
-_ABSENT = {name: _absent(name) for name in FIELDS if not UsageEvent.model_fields[name].is_required()}
+# The column of metadata is JSON.
+_ABSENT: dict[str, Any] = {name: "{}" if name == "metadata" else absent_value(name) for name in FIELDS}
 # Of the fields that no event has: each as long as the longest that was asked for.
 _constants: dict[str, Any] = {}
 

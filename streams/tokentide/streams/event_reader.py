@@ -38,8 +38,7 @@ class EventReader:
     def __init__(self) -> None:
         self.names: tuple[str, ...] = ()
         """The fields of a row, in the order of the model."""
-        self._decode_all = _decoder(FIELDS)
-        self._decode: _Decode = self._decode_all
+        self._decode: _Decode
         self.learn(_REQUIRED)
 
     def learn(self, names: Iterable[str]) -> bool:
@@ -61,7 +60,7 @@ class EventReader:
             ]
             met: set[str] = set()
             for value in unknown:
-                if _row(self._decode_all, value) is not None:
+                if _row(_decode_all, value) is not None:
                     met.update(_decode_keys(value))
             if self.learn(met):
                 return self.read(values)
@@ -96,3 +95,6 @@ def _decoder(names: Sequence[str]) -> _Decode:
         names=names,
     )
     return msgspec.json.Decoder(kind).decode
+
+
+_decode_all = _decoder(FIELDS)
