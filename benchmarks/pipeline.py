@@ -13,10 +13,10 @@ from figures import Run
 from load import Course
 from prometheus_client.parser import text_string_to_metric_families
 
-from tokentide.console.kafka.ports import check_port, free_ports
+from tokentide.console.kafka.ports import ports_in_a_row
 from tokentide.console.lag import LagReader
 from tokentide.console.stack import Stack
-from tokentide.schemas import SettingsError, TokentideError
+from tokentide.schemas import TokentideError
 from tokentide.sinks import connect
 
 WHOLE, METER, SINK = "tokentide", "tokentide meter", "tokentide sink"
@@ -72,7 +72,10 @@ class Watch:
 
 
 def variables(name: str, events_topic: str) -> dict[str, str]:
-    """Return the settings that give a pipeline names of its own for all but the topic of events."""
+    """Return the settings that give a pipeline names of its own for all but the topic of events.
+
+    The second worker serves its metrics at the port behind the first one's.
+    """
     topics = ("REJECTED", "PRICED", "SPEND", "ALERTS", "LIMITS", "BUDGETS", "PRICES")
     return {
         "TOKENTIDE_TOPIC_EVENTS": events_topic,
@@ -80,19 +83,8 @@ def variables(name: str, events_topic: str) -> dict[str, str]:
         "TOKENTIDE_METER_ID": f"{name}-meter",
         "TOKENTIDE_SINK_ID": f"{name}-sink",
         "TOKENTIDE_CLICKHOUSE_DATABASE": name.replace("-", "_"),
-        "TOKENTIDE_METRICS_PORT": str(two_ports()),
+        "TOKENTIDE_METRICS_PORT": str(ports_in_a_row(2)),
     }
-
-
-def two_ports() -> int:
-    """Return a free port whose successor is free too: the second worker takes that."""
-    while True:
-        (port,) = free_ports(1)
-        try:
-            check_port(port + 1)
-        except SettingsError:
-            continue
-        return port
 
 
 def workers(servers: Stack, folder: Path, events_topic: str, environment: Mapping[str, str]) -> Stack:

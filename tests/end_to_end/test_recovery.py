@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from support.commands import run
+from support.servers import stack_on
 from support.traffic import send, traffic
 from support.verdict import judge
 
@@ -43,10 +44,9 @@ def stack(tmp_path: Path) -> Start:
 
     def made(meters: int = 2, sinks: int = 1, servers: Stack | None = None) -> Stack:
         quick = {"TOKENTIDE_SESSION_TIMEOUT_SECONDS": "8"}
-        return Stack(
-            tmp_path / "workers" if servers else tmp_path,
-            broker=servers.bootstrap if servers else None,
-            clickhouse_url=servers.clickhouse_url if servers else None,
+        return stack_on(
+            tmp_path,
+            servers,
             meters=meters,
             sinks=sinks,
             partitions=4,

@@ -9,10 +9,9 @@ from pathlib import Path
 import psutil
 import pytest
 from support.commands import COMMAND, run, variables
-from support.ports import ports_in_a_row
 from support.records import Records
 
-from tokentide.console.kafka.ports import free_ports
+from tokentide.console.kafka.ports import free_ports, ports_in_a_row
 
 Serve = Callable[..., "Server"]
 

@@ -4,7 +4,7 @@ import subprocess
 import sys
 from contextlib import ExitStack
 
-from tokentide.console.kafka.ports import free_ports
+from tokentide.console.kafka.ports import free_ports, ports_in_a_row
 
 CHOOSER = """
 import sys
@@ -45,3 +45,11 @@ def test_a_process_is_not_given_a_port_twice() -> None:
     second = free_ports(300)
 
     assert set(first).isdisjoint(second)
+
+
+def test_ports_in_a_row_are_given_to_nobody_else() -> None:
+    found = [ports_in_a_row(3) for _ in range(50)]
+
+    given = [port for first in found for port in range(first, first + 3)]
+    assert len(set(given)) == 150
+    assert set(given).isdisjoint(free_ports(500))

@@ -10,7 +10,7 @@ from collections.abc import Collection
 from tokentide.console.kafka.jars import cache_directory
 from tokentide.schemas.errors import ServiceUnavailableError, SettingsError
 
-__all__ = ["HOST", "check_port", "free_ports"]
+__all__ = ["HOST", "check_port", "free_ports", "ports_in_a_row"]
 
 HOST = "127.0.0.1"
 # Below the ranges from which Linux (32768+) and macOS (49152+) take the ports of outgoing connections:
@@ -47,6 +47,16 @@ def free_ports(count: int, *, taken: Collection[int] = ()) -> list[int]:
             return found
     raise ServiceUnavailableError(
         f"No {count} free ports between {_RANGE.start} and {_RANGE.stop} on {HOST}."
+    )
+
+
+def ports_in_a_row(count: int) -> int:
+    """The first of so many such ports with consecutive numbers."""
+    for first in random.sample(_RANGE, len(_RANGE)):
+        if all(_is_free(port) and _claim(port) for port in range(first, first + count)):
+            return first
+    raise ServiceUnavailableError(
+        f"No {count} free ports in a row between {_RANGE.start} and {_RANGE.stop} on {HOST}."
     )
 
 
