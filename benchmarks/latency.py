@@ -1,7 +1,8 @@
 """How long it takes from `track()` to an alert on its topic, and to a row that a query finds, at a steady rate.
 
 The load is made before: records as the SDK writes them, which librdkafka sends, because the services whose work it
-would be to make them run on other machines. Ten times a second a canary goes through the SDK's `track()`. It is of a
+would be to make them run on other machines. Three seconds later, for Kafka's JVM compiles what it has not done before,
+a canary goes through the SDK's `track()` ten times a second. It is of a
 model that nobody knows, so that it raises an alert (`unpriced_model`) of its own. To the alert: from `track()` until
 a consumer has the record. To the row: from `track()` until a query sees it; the query is asked again after 20 ms, or
 four times as long as it took. The producer's own delay is in both.
@@ -30,6 +31,7 @@ _QUERY_SECONDS = 0.02
 _IDLE_SHARE = 4
 _LAST_SECONDS = 30.0
 _STEP_SECONDS = 0.002
+_WARM_SECONDS = 3
 
 Sent = dict[str, tuple[str, float]]
 """Event id of a canary -> its model, and when it was sent."""
@@ -77,7 +79,8 @@ def _send(stack: Stack, sent: Sent, rate: int, seconds: int, users: int) -> floa
     """Send the events; return how many a second it became."""
     topic = stack.settings.topics.events
     every = max(1, rate // _CANARIES_A_SECOND)
-    load = records(rate * seconds, users)
+    warm = rate * _WARM_SECONDS
+    load = records(warm + rate * seconds, users)
     settings = ProducerSettings(kafka=stack.settings.kafka)
     services = Producer(settings.librdkafka())
     with UsageProducer(broker=stack.bootstrap, topic=topic) as producer:
@@ -87,7 +90,7 @@ def _send(stack: Stack, sent: Sent, rate: int, seconds: int, users: int) -> floa
             if ahead > 0:
                 services.poll(0)
                 time.sleep(max(ahead, _STEP_SECONDS))
-            if number % every == 0:
+            if number >= warm and number % every == 0:
                 model, event_id = f"canary-{number}", str(uuid.uuid4())
                 sent[event_id] = (model, time.monotonic())
                 producer.track(
@@ -98,7 +101,7 @@ def _send(stack: Stack, sent: Sent, rate: int, seconds: int, users: int) -> floa
                     services.poll(_STEP_SECONDS)
                 services.produce(topic, record.value, record.key, headers=record.headers)
         services.flush(_LAST_SECONDS)
-        return rate * seconds / (time.monotonic() - started)
+        return (warm + rate * seconds) / (time.monotonic() - started)
 
 
 def _watch_alerts(stack: Stack, found: dict[str, float], stop: threading.Event) -> None:

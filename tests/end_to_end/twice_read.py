@@ -6,6 +6,7 @@ It prints the offsets of the first chunk that it gets, those of the first one af
 import asyncio
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from faust.types import TP
 from tokentide.schemas import KafkaSettings
 from tokentide.schemas.chunk import Chunk
 from tokentide.streams.faust_app import make_app
+from tokentide.streams.pace import Pace
 from tokentide.streams.transport import RawSchema
 from tokentide.streams.worker_settings import WorkerSettings
 
@@ -22,6 +24,10 @@ class Uncommitted:
     """Nothing that is read is durable."""
 
     chunk_records = 1000
+    pace = Pace(0.1)
+
+    def __init__(self, topic: str) -> None:
+        self.topics: Sequence[str] = [topic]
 
     def assigned(self, partitions: set[TP], generation: int) -> None:
         """Recover nothing."""
@@ -37,7 +43,7 @@ class Uncommitted:
 async def main(broker: str, topic: str, directory: str) -> None:
     """Read, seek, and read again."""
     settings = WorkerSettings("twice", "meter-1", KafkaSettings(broker), Path(directory), 6.0, 0.1)
-    app = make_app(settings, Uncommitted())
+    app = make_app(settings, Uncommitted(topic))
     chunks: asyncio.Queue[Chunk] = asyncio.Queue()
 
     @app.agent(app.topic(topic, schema=RawSchema(key_serializer="raw", value_serializer="raw")))

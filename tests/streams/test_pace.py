@@ -15,12 +15,12 @@ class Machine:
         self.now += seconds
         self.used += seconds * busy
 
-    def pace(self) -> Pace:
-        return Pace(0.1, lambda: self.now, lambda: self.used)
+    def pace(self, least: float = 0.0) -> Pace:
+        return Pace(0.2, least, lambda: self.now, lambda: self.used)
 
 
-@pytest.mark.parametrize(("busy", "pause"), [(1.0, 0.08), (0.5, 0.03), (0.2, 0.0), (0.0, 0.0), (3.0, 0.08)])
-def test_a_pause_is_as_long_as_the_process_is_busy(busy: float, pause: float) -> None:
+@pytest.mark.parametrize(("busy", "pause"), [(1.0, 0.18), (0.5, 0.005), (0.4, 0.0), (0.0, 0.0), (3.0, 0.18)])
+def test_a_pause_is_long_only_in_a_busy_process(busy: float, pause: float) -> None:
     machine = Machine()
     pace = machine.pace()
     machine.work(0.5, busy)
@@ -36,7 +36,7 @@ def test_what_was_long_ago_does_not_count() -> None:
     pace = machine.pace()
     machine.work(5.0, 1.0)
     pace.begin()
-    assert pace.pause() == pytest.approx(0.1)
+    assert pace.pause() == pytest.approx(0.2)
 
     machine.work(5.0, 0.0)
     pace.begin()
@@ -52,6 +52,28 @@ def test_a_flush_that_took_longer_is_followed_at_once() -> None:
     machine.work(0.3, 1.0)
 
     assert pace.pause() == 0.0
+
+
+def test_a_moment_of_work_makes_no_busy_process() -> None:
+    machine = Machine()
+    pace = machine.pace()
+    machine.work(5.0, 0.1)
+    pace.pause()
+
+    pace.begin()
+    machine.work(0.005, 1.0)
+
+    assert pace.pause() == 0.0
+
+
+def test_rounds_can_be_kept_apart_however_idle_it_is() -> None:
+    machine = Machine()
+    pace = machine.pace(least=0.1)
+
+    pace.begin()
+    machine.work(0.04, 0.0)
+
+    assert pace.pause() == pytest.approx(0.06)
 
 
 def test_two_looks_at_one_moment_divide_nothing_by_zero() -> None:

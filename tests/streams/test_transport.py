@@ -1,7 +1,7 @@
 """What the transport changes in Faust's commits, without Kafka: its answers are played."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ from faust.types import TP
 
 from tokentide.schemas import KafkaSettings
 from tokentide.streams.faust_app import make_app
+from tokentide.streams.pace import Pace
 from tokentide.streams.worker_settings import WorkerSettings
 
 _PLACE = TP("usage.priced", 0)
@@ -18,7 +19,9 @@ _PLACE = TP("usage.priced", 0)
 class _Durable:
     """Assignments whose records up to an offset are durable."""
 
+    topics: Sequence[str] = (_PLACE.topic,)
     chunk_records = 1000
+    pace = Pace(0.1)
 
     def __init__(self, offset: int) -> None:
         self._offset = offset

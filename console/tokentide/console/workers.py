@@ -14,6 +14,7 @@ from tokentide.schemas import Environment
 __all__ = ["run"]
 
 _SINK_FLUSH_SECONDS = 0.05
+_SINK_FETCH_SECONDS = 0.1
 
 
 def run(kind: str) -> None:
@@ -53,6 +54,7 @@ def _sink() -> int:
         work_dir=settings.work_dir,
         session_timeout_seconds=settings.session_timeout_seconds,
         flush_seconds=_SINK_FLUSH_SECONDS,
+        fetch_seconds=_SINK_FETCH_SECONDS,
         metrics=settings.metrics,
     )
     return Worker(worker, stages).run()

@@ -73,7 +73,7 @@ def _schema(model: type[BaseModel]) -> pa.Schema:
 PRICED_SCHEMA: pa.Schema = _schema(PricedUsage)
 """One column a field of PricedUsage; money is decimal128(38, 12) USD, `metadata` is JSON text."""
 
-_WRITING = pa.ipc.IpcWriteOptions(compression="lz4")
+_WRITING = pa.ipc.IpcWriteOptions(compression="lz4", use_threads=False)
 
 
 def write_chunk(batch: pa.RecordBatch) -> bytes:

@@ -15,7 +15,7 @@ from tokentide.sinks.settings import ClickHouseSettings
 __all__ = ["ClickHouseWriter"]
 
 _LOGGER = logging.getLogger(__name__)
-_WRITING = pa.ipc.IpcWriteOptions(compression="lz4")
+_WRITING = pa.ipc.IpcWriteOptions(compression="lz4", use_threads=False)
 _FIRST_DELAY_SECONDS = 0.1
 _LONGEST_DELAY_SECONDS = 10.0
 

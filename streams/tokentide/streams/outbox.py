@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import threading
 import time
 from collections.abc import Callable, Sequence
 
@@ -14,16 +13,16 @@ __all__ = ["Delivery", "Outbox"]
 
 _LOGGER = logging.getLogger(__name__)
 _SILENCE_SECONDS = 60.0
+_LOOK_SECONDS = 0.002
 
 
 class Delivery:
-    """A group of records on their way. The loop's thread sends, librdkafka's polling thread reports."""
+    """A group of records on their way."""
 
     def __init__(self, outbox: "Outbox") -> None:
         self._outbox = outbox
         self._sent = 0
         self._acked = 0
-        self._loop = asyncio.get_running_loop()
         self._all_acked: asyncio.Event | None = None
         self._last: dict[str, int] = {}
 
@@ -63,11 +62,14 @@ class Delivery:
             self._last[topic] = max(offset, self._last.get(topic, -1))
         self._acked += 1
         if self._all_acked is not None and self._acked >= self._sent:
-            self._loop.call_soon_threadsafe(self._all_acked.set)
+            self._all_acked.set()
 
 
 class Outbox:
-    """An idempotent producer whose records travel in groups that can be waited for.
+    """An idempotent producer whose records travel in groups that can be waited for; for the thread of one loop.
+
+    Kafka's answers are taken in that thread, too, every two milliseconds while any is due. In a thread of their own
+    each of them waited for the interpreter's lock: for five milliseconds while the loop is busy.
 
     A record that cannot be delivered before `message.timeout.ms` calls `on_failure` once: the process must
     then end, for what it remembers may not have been published. The timeout lies below the group's session
@@ -88,7 +90,7 @@ class Outbox:
                 "enable.idempotence": True,
                 "acks": "all",
                 "compression.type": "lz4",
-                "linger.ms": 5,
+                "linger.ms": 1,
                 "message.timeout.ms": max(1000, int(session_timeout_seconds * 800)),
                 "message.max.bytes": 8_000_000,
                 "queue.buffering.max.messages": 1_000_000,
@@ -97,9 +99,7 @@ class Outbox:
                 "error_cb": self._on_error,
             }
         )
-        self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._serve, name="tokentide-outbox", daemon=True)
-        self._thread.start()
+        self._serving: asyncio.Task[None] | None = None
 
     def group(self) -> Delivery:
         """Return a new, empty group."""
@@ -114,7 +114,7 @@ class Outbox:
         headers: Sequence[tuple[str, bytes]] | None,
         on_delivery: Callable[[KafkaError | None, Message], None],
     ) -> None:
-        """Enqueue one record of a group. Reports come from the polling thread only: they are not counted twice."""
+        """Enqueue one record of a group."""
         while True:
             try:
                 self._producer.produce(
@@ -126,16 +126,18 @@ class Outbox:
                     on_delivery=on_delivery,
                 )
             except BufferError:
-                time.sleep(0.005)
+                self._producer.poll(0.005)
             except KafkaException as error:
                 raise DataLossError(f"a record for {topic} cannot be sent: {error}") from error
             else:
-                return
+                break
+        if self._serving is None or self._serving.done():
+            self._serving = asyncio.get_running_loop().create_task(self._serve())
 
     def close(self) -> None:
-        """Stop serving delivery reports; whatever is still queued is dropped and will be sent again."""
-        self._stopped.set()
-        self._thread.join(timeout=2)
+        """Take no answers any more; whatever is still queued is dropped and will be sent again."""
+        if self._serving is not None:
+            self._serving.cancel()
 
     def fail(self, reason: str) -> None:
         """Report a record that will never be delivered."""
@@ -147,6 +149,8 @@ class Outbox:
             self._silent_until = time.monotonic() + _SILENCE_SECONDS
             _LOGGER.warning("Kafka cannot be reached now: %s", error.str())
 
-    def _serve(self) -> None:
-        while not self._stopped.is_set():
-            self._producer.poll(0.1)
+    async def _serve(self) -> None:
+        """Take the answers until none is due."""
+        while len(self._producer):
+            await asyncio.sleep(_LOOK_SECONDS)
+            self._producer.poll(0)

@@ -23,7 +23,7 @@ class MeterSettings:
     """Where Faust may write, and event ids are kept; what is lost there is read from Kafka again."""
     session_timeout_seconds: float = 30.0
     """After so long without a heartbeat a worker has lost its partitions."""
-    flush_seconds: float = 0.1
+    flush_seconds: float = 0.2
     """Totals and alerts leave at most so often, at once when the last flush is longer ago."""
     max_future_seconds: int = 3600
     """An event further ahead of its Kafka record is rejected."""

@@ -1,4 +1,4 @@
-"""Faust's transport, changed in three places: it hands out chunks, commits what we say, and drops nothing.
+"""Faust's transport, changed in four places: it hands out chunks, fresh ones, commits what we say, and drops nothing.
 
 aiokafka keeps what it is good at, the group and the fetching. What Faust 0.15.3 decides by itself about offsets
 is wrong around gaps, so here it decides nothing: see docs/exactness.md.
@@ -6,7 +6,8 @@ is wrong around gaps, so here it decides nothing: see docs/exactness.md.
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+import time
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import faust
@@ -20,14 +21,24 @@ from faust.types.tuples import ConsumerMessage
 from mode.utils.queues import FlowControlEvent
 
 from tokentide.schemas.chunk import Chunk, Record
+from tokentide.streams.backlog import Backlog
+from tokentide.streams.pace import Pace
 
 __all__ = ["Assignments", "ChunkTransport", "RawSchema", "SafeFlow"]
+
+_CHUNKS_SECONDS = 0.03
+_FRESH_SECONDS = 0.02
+_WAIT_SECONDS = 0.05
 
 
 class Assignments(Protocol):
     """What the transport asks of the worker; every method is called in the event loop's thread."""
 
+    topics: Sequence[str]
+    """In the order of the pipeline."""
     chunk_records: int
+    pace: Pace
+    """Of the fetches."""
 
     def assigned(self, partitions: set[TP], generation: int) -> None:
         """These partitions, and no others, belong to this worker from now on."""
@@ -55,12 +66,22 @@ fetcher.PartitionRecords = _PartitionRecords
 
 
 class ChunkConsumer(driver.Consumer):
-    """Yields one message a chunk: the records of one partition's fetch, cut at `chunk_records`."""
+    """Yields one message a chunk: what was fetched of one partition, cut at `chunk_records`."""
 
     transport: "ChunkTransport"
 
+    def __init__(self, transport: "ChunkTransport", *args: Any, **kwargs: Any) -> None:
+        super().__init__(transport, *args, **kwargs)
+        assignments = transport.assignments
+        self._backlog = Backlog(assignments.topics, assignments.chunk_records)
+        self._enough = 2 * assignments.chunk_records
+        self._pace = assignments.pace
+        self._generation = 0
+        self._fetched_at = time.monotonic()
+
     async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
         """Tell the worker, then Faust."""
+        self._backlog.clear()
         self.transport.assignments.assigned(assigned, generation_id)
         await super().on_partitions_assigned(assigned, generation_id)
 
@@ -96,6 +117,7 @@ class ChunkConsumer(driver.Consumer):
         aiokafka leaves a partition without a commit where it stands. What was fetched of it before this worker knew
         of a new assignment is thrown away, so it stayed unread until its next record.
         """
+        self._backlog.clear()
         await super().perform_seek()
         uncommitted = [tp for tp in self.assignment() if not self._read_offset.get(tp)]
         if uncommitted:
@@ -108,24 +130,52 @@ class ChunkConsumer(driver.Consumer):
         consumer._fetcher.request_offset_reset(places, fetcher.OffsetResetStrategy.EARLIEST)
 
     async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, Any]]:
-        """Fetch; stock Faust's checks, once a chunk instead of once a record."""
-        records, active = await self._wait_next_records(timeout)
-        generation = self.app.consumer_generation_id
-        if records is None or self.should_stop:
+        """Fetch, and yield for a while of what there is; stock Faust's checks, once a chunk instead of once a record.
+
+        aiokafka fetches anew as soon as it has handed out what it had. After a long while of other work that is old,
+        and what came since would wait for one while more: so it is asked twice.
+        """
+        is_old = time.monotonic() - self._fetched_at > _FRESH_SECONDS
+        if not self._backlog:
+            await asyncio.sleep(self._pace.pause())
+        self._pace.begin()
+        await self._fetch(0.0 if self._backlog else timeout)
+        if is_old and 0 < len(self._backlog) < self._enough:
+            await self._fetch(_WAIT_SECONDS)
+        self._fetched_at = time.monotonic()
+        for place, records in self._backlog.chunks(_CHUNKS_SECONDS):
+            yield place, _message(place, records, self._generation)
+            if self.should_stop or not self._is_current():
+                return
+
+    async def _fetch(self, timeout: float) -> None:
+        """Add to the backlog what can be had; nothing of an earlier assignment stays in it."""
+        fetched, active = await self._wait_next_records(timeout)
+        if not self._is_current():
+            self._backlog.clear()
+        self._generation = self.app.consumer_generation_id
+        if fetched is None or self.should_stop:
             return
         if not self.flow_active:
             # Partitions may go during this seek; the recovery of the new assignment seeks again.
             with contextlib.suppress(IllegalStateError):
                 await self.perform_seek()
             return
-        for place, fetched in records.items():
-            tp = TP(place.topic, place.partition)
-            for piece in _pieces(fetched, self.transport.assignments.chunk_records):
-                if not self.flow_active or generation != self.app.consumer_generation_id:
-                    return
-                if not (active is None or tp in active or tp in self._buffered_partitions):
-                    break
-                yield tp, _message(tp, piece, generation)
+        for topic_partition, records in fetched.items():
+            place = TP(*topic_partition)
+            if active is None or place in active or place in self._buffered_partitions:
+                self._backlog.add(place, records)
+
+    def _is_current(self) -> bool:
+        """Whether the backlog is of partitions that this worker still has."""
+        is_current: bool = self.flow_active and self._generation == self.app.consumer_generation_id
+        return is_current
+
+    async def _getmany(self, active_partitions: set[TP] | None, timeout: float) -> Any:
+        wanted = self.assignment() if active_partitions is None else active_partitions
+        wanted = wanted - self._backlog.full()
+        # aiokafka takes an empty set for all of them.
+        return await super()._getmany(wanted, timeout) if wanted else {}
 
     def _filter_tps_with_pending_acks(self, topics: Any = None) -> Iterator[TP]:
         return iter(self.transport.assignments.committable())
@@ -190,10 +240,6 @@ class RawSchema(faust.Schema[Any, Any]):
         """Return the chunk."""
         chunk: Chunk = message.value
         return chunk
-
-
-def _pieces(records: list[Any], size: int) -> Iterable[list[Any]]:
-    return (records[start : start + size] for start in range(0, len(records), size))
 
 
 def _message(tp: TP, records: list[Record], generation: int) -> ConsumerMessage:

@@ -59,7 +59,9 @@ class Worker:
         first: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         """`first` is awaited before the group is joined: what every chunk needs to be known."""
+        self.topics: Sequence[str] = [stage.topic for stage in stages]
         self.chunk_records = settings.chunk_records
+        self.pace = Pace(settings.flush_seconds, settings.fetch_seconds)
         self._settings = settings
         self._stages = stages
         self._first = first

@@ -21,6 +21,8 @@ class WorkerSettings:
     work_dir: Path
     session_timeout_seconds: float
     flush_seconds: float
+    fetch_seconds: float = 0.0
+    """Fetches are at least so far apart: larger ones cost less a record, where nobody waits for each."""
     recovery_seconds: float = 300.0
     chunk_records: int = 2000
     metrics: MetricsSettings = field(default_factory=MetricsSettings)

@@ -1,0 +1,86 @@
+"""What waits in the backlog leaves once, in its order, and in turn."""
+
+from faust.types import TP
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tokentide.streams.backlog import Backlog
+
+_TOPICS = ("usage.events", "usage.priced", "usage.spend")
+_PLACES = [TP(topic, partition) for topic in _TOPICS for partition in (0, 1)]
+
+
+class _Clock:
+    """Each look at it takes a second."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        self.now += 1
+        return self.now
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from(_PLACES), st.integers(1, 12)), max_size=30),
+    st.integers(1, 5),
+    st.integers(0, 8),
+)
+def test_each_record_leaves_once_and_in_order_whatever_comes_when(
+    fetches: list[tuple[TP, int]], chunk_records: int, seconds: int
+) -> None:
+    backlog = Backlog(_TOPICS, chunk_records, _Clock())
+    sent: dict[TP, int] = dict.fromkeys(_PLACES, 0)
+    left: dict[TP, list[int]] = {place: [] for place in _PLACES}
+
+    def round_of_chunks() -> None:
+        for place, records in backlog.chunks(seconds):
+            assert 0 < len(records) <= chunk_records
+            left[place] += records
+
+    for place, count in fetches:
+        backlog.add(place, list(range(sent[place], sent[place] + count)))
+        sent[place] += count
+        assert len(backlog) == sum(sent.values()) - sum(map(len, left.values()))
+        waiting = {place: sent[place] - len(left[place]) for place in _PLACES}
+        assert backlog.full() == {place for place, count in waiting.items() if count >= chunk_records}
+        round_of_chunks()
+    while backlog:
+        round_of_chunks()
+
+    assert left == {place: list(range(count)) for place, count in sent.items()}
+
+
+def test_the_end_of_the_pipeline_comes_first_and_no_topic_goes_without() -> None:
+    backlog = Backlog(_TOPICS, 10, _Clock())
+    for place in _PLACES:
+        backlog.add(place, [1])
+
+    assert [place for place, _ in backlog.chunks(0)] == [
+        TP("usage.spend", 0),
+        TP("usage.priced", 0),
+        TP("usage.events", 0),
+    ]
+
+
+def test_partitions_take_turns_when_there_is_no_time_for_all() -> None:
+    backlog = Backlog(_TOPICS[:1], 2, _Clock())
+    for partition in (0, 1):
+        backlog.add(TP("usage.events", partition), [1, 2, 3, 4])
+
+    turns = [place.partition for _ in range(4) for place, _ in backlog.chunks(0)]
+
+    assert turns == [0, 1, 0, 1]
+
+
+def test_what_is_forgotten_while_chunks_leave_does_not_leave() -> None:
+    backlog = Backlog(_TOPICS, 10)
+    for place in _PLACES:
+        backlog.add(place, [1])
+
+    chunks = backlog.chunks(60)
+    next(chunks)
+    backlog.clear()
+
+    assert list(chunks) == []
+    assert len(backlog) == 0
