@@ -1,10 +1,11 @@
 """How long it takes from `track()` to an alert on its topic, and to a row that a query finds, at a steady rate.
 
-The load is made before: records as the SDK writes them, which librdkafka sends, because the services whose work it
-would be to make them run on other machines. From three seconds on, for a JVM begins slowly, a canary goes through the
-SDK's `track()` ten times a second. It is of a model that nobody knows, so that it raises an alert (`unpriced_model`) of
-its own. To the alert: from `track()` until a consumer has the record. To the row: from `track()` until a query sees it;
-the query is asked again after 20 ms, or four times as long as it took. The producer's own delay is in both.
+The load is made before: records as the SDK writes them, which librdkafka sends, because the services whose work
+it would be to make them run on other machines. From three seconds on, for a JVM begins slowly, a canary goes
+through the SDK's `track()` ten times a second. It is of a model that nobody knows, so that it raises an alert
+(`unpriced_model`) of its own. To the alert: from `track()` until a consumer has the record. To the row: from
+`track()` until a query sees it; the query is asked again after 20 ms, or four times as long as it took. The
+producer's own delay is in both.
 """
 
 import json
