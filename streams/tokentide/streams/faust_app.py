@@ -6,9 +6,10 @@ from typing import Any
 
 import faust
 import yarl
+from mode.utils.queues import FlowControlEvent
 
 from tokentide.schemas import KafkaSettings, SettingsError
-from tokentide.streams.transport import Assignments, ChunkTransport, SafeFlow
+from tokentide.streams.transport import Assignments, ChunkTransport
 from tokentide.streams.worker_settings import WorkerSettings
 
 __all__ = ["make_app"]
@@ -52,6 +53,21 @@ def make_app(settings: WorkerSettings, assignments: Assignments) -> faust.App:
     # A cached property of the app, which has no other way in; before any topic is declared.
     app.__dict__["flow_control"] = SafeFlow(loop=app.loop)
     return app
+
+
+class SafeFlow(FlowControlEvent):
+    """Flow control that clears the queues only when it was suspended.
+
+    Stock `resume()` clears them always: after a recovery it threw away the first events that were fetched.
+    """
+
+    def resume(self) -> None:
+        """Go on."""
+        was_suspended = self._suspend.is_set()
+        self._suspend.clear()
+        self._resume.set()
+        if was_suspended:
+            self.clear()
 
 
 def _credentials(kafka: KafkaSettings) -> Any:

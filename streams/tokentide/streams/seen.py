@@ -85,6 +85,8 @@ class SeenIds:
                 known.update(run.find(digests))
         today = self._today(max(timestamps) // _DAY_MS)
         earlier = [ids for ids in earlier if ids is not today]
+        if not known and not any(earlier):
+            return list(map(today.setdefault, digests.values, offsets))
         firsts = []
         for place, (digest, offset) in enumerate(zip(digests.values, offsets, strict=True)):
             first = known.get(place)

@@ -18,13 +18,12 @@ from faust.exceptions import ConsumerNotStarted
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 from faust.types.tuples import ConsumerMessage
-from mode.utils.queues import FlowControlEvent
 
 from tokentide.schemas.chunk import Chunk, Record
 from tokentide.streams.backlog import Backlog
 from tokentide.streams.pace import Pace
 
-__all__ = ["Assignments", "ChunkTransport", "RawSchema", "SafeFlow"]
+__all__ = ["Assignments", "ChunkTransport", "RawSchema"]
 
 _CHUNKS_SECONDS = 0.03
 _FRESH_SECONDS = 0.02
@@ -135,10 +134,10 @@ class ChunkConsumer(driver.Consumer):
         aiokafka fetches anew as soon as it has handed out what it had. After a long while of other work that is old,
         and what came since would wait for one while more: so it is asked twice.
         """
-        is_old = time.monotonic() - self._fetched_at > _FRESH_SECONDS
         if not self._backlog:
             await asyncio.sleep(self._pace.pause())
         self._pace.begin()
+        is_old = time.monotonic() - self._fetched_at > _FRESH_SECONDS
         await self._fetch(0.0 if self._backlog else timeout)
         if is_old and 0 < len(self._backlog) < self._enough:
             await self._fetch(_WAIT_SECONDS)
@@ -213,21 +212,6 @@ class ChunkTransport(driver.Transport):
     def __init__(self, *args: Any, assignments: Assignments, **kwargs: Any) -> None:
         self.assignments = assignments
         super().__init__(*args, **kwargs)
-
-
-class SafeFlow(FlowControlEvent):
-    """Flow control that clears the queues only when it was suspended.
-
-    Stock `resume()` clears them always: after a recovery it threw away the first events that were fetched.
-    """
-
-    def resume(self) -> None:
-        """Go on."""
-        was_suspended = self._suspend.is_set()
-        self._suspend.clear()
-        self._resume.set()
-        if was_suspended:
-            self.clear()
 
 
 class RawSchema(faust.Schema[Any, Any]):
