@@ -76,11 +76,11 @@ PRICED_SCHEMA: pa.Schema = _schema(PricedUsage)
 _WRITING = pa.ipc.IpcWriteOptions(compression="lz4", use_threads=False)
 
 
-def write_chunk(batch: pa.RecordBatch) -> bytes:
-    """Return the batch, which has PRICED_SCHEMA, as an Arrow IPC stream with lz4 buffers."""
+def write_chunk(rows: pa.RecordBatch | pa.Table) -> bytes:
+    """Return the rows, of any schema, as an Arrow IPC stream with lz4 buffers; a table keeps its chunks."""
     buffer = pa.BufferOutputStream()
-    with pa.ipc.new_stream(buffer, batch.schema, options=_WRITING) as writer:
-        writer.write_batch(batch)
+    with pa.ipc.new_stream(buffer, rows.schema, options=_WRITING) as writer:
+        writer.write(rows)
     return buffer.getvalue().to_pybytes()
 
 

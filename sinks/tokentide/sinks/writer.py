@@ -9,13 +9,13 @@ from collections.abc import Callable
 import pyarrow as pa
 
 from tokentide.schemas import ServiceUnavailableError
+from tokentide.schemas.columns import write_chunk
 from tokentide.sinks.clients import Clients, translated
 from tokentide.sinks.settings import ClickHouseSettings
 
 __all__ = ["ClickHouseWriter"]
 
 _LOGGER = logging.getLogger(__name__)
-_WRITING = pa.ipc.IpcWriteOptions(compression="lz4", use_threads=False)
 _FIRST_DELAY_SECONDS = 0.1
 _LONGEST_DELAY_SECONDS = 10.0
 
@@ -50,7 +50,8 @@ class ClickHouseWriter:
             self._clients.client().raw_insert(
                 table,
                 column_names=rows.column_names,
-                insert_block=_stream(rows),
+                # As one record batch, so that ClickHouse makes one block, which the token then covers.
+                insert_block=write_chunk(rows.combine_chunks()),
                 fmt="ArrowStream",
                 settings={
                     "insert_deduplication_token": token,
@@ -87,11 +88,3 @@ class ClickHouseWriter:
         """Doubles up to the longest; the random half keeps workers from coming back in step."""
         delay = min(_FIRST_DELAY_SECONDS * 2.0 ** min(attempts, 30), _LONGEST_DELAY_SECONDS)
         return self._uniform(delay / 2, delay)
-
-
-def _stream(rows: pa.Table) -> bytes:
-    """The rows as one Arrow record batch, so that ClickHouse makes one block, which the token then covers."""
-    buffer = pa.BufferOutputStream()
-    with pa.ipc.new_stream(buffer, rows.schema, options=_WRITING) as writer:
-        writer.write_table(rows.combine_chunks())
-    return buffer.getvalue().to_pybytes()
