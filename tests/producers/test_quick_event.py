@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from tokentide.producers.cloud_event import record_of, record_with
+from tokentide.producers.cloud_event import record_from, record_of, source_of
 from tokentide.producers.quick_event import quick_event
 from tokentide.schemas import ApiOperation, Status, UsageEvent
 
@@ -41,7 +41,8 @@ def assert_agree(fields: dict[str, Any]) -> None:
     model = by_model(fields)
     assert model is not None
     assert UsageEvent.from_wire(value) == UsageEvent.from_wire(record_of(model, "s").value)
-    assert record_with(event, value, "s")._replace(value=b"") == record_of(model, "s")._replace(value=b"")
+    record = record_from(value, source_of(event.service or "s"))
+    assert record._replace(value=b"") == record_of(model, "s")._replace(value=b"")
     assert (event.team_id, event.user_id, event.timestamp) == (model.team_id, model.user_id, model.timestamp)
 
 

@@ -251,10 +251,10 @@ def test_a_spool_that_is_synced_delivers_as_well(broker: str, topic: str, read: 
 def test_a_mistake_of_ours_is_no_exception_in_the_service(
     broker: str, topic: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def broken(record: object) -> bytes:
+    def broken(self: object, frame: bytes) -> bool:
         raise ZeroDivisionError("oops")
 
-    monkeypatch.setattr("tokentide.producers.spool_writer.pack", broken)
+    monkeypatch.setattr("tokentide.producers.spool_writer.SpoolWriter.append", broken)
     with UsageProducer(settings(broker, topic)) as producer:
         assert track(producer, 2) == 0
 

@@ -172,7 +172,7 @@ def handle(number, frame):
 
 signal.signal(signal.SIGALRM, handle)
 signal.setitimer(signal.ITIMER_REAL, 0.001, 0.001)
-for number in range(1500):
+for number in range(6000):
     assert producer.track(event_id=f"outside-{number}", provider="openai", model="m")
 signal.setitimer(signal.ITIMER_REAL, 0)
 assert producer.flush(30) == 0
@@ -191,7 +191,7 @@ print(next(numbers))
     inside = int(done.stdout)
     assert inside > 10
     wanted = [f"inside-{number}" for number in range(inside)] + [
-        f"outside-{number}" for number in range(1500)
+        f"outside-{number}" for number in range(6000)
     ]
     assert sorted(ids(read())) == sorted(wanted)
 

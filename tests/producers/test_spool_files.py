@@ -1,7 +1,9 @@
 """The files of a spool: what is written, what is read back, and what damage and a full disk do."""
 
 import resource
+import sys
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tokentide.producers.cloud_event import Record
-from tokentide.producers.segment import SEGMENT_BYTES, DamagedError, pack, unpack
+from tokentide.producers.cloud_event import record_from
+from tokentide.producers.segment import FIRST, SEGMENT_BYTES, DamagedError, body_of, pack, unpack
 from tokentide.producers.spool import Place, Spool
 from tokentide.producers.spool_folder import (
     Destination,
@@ -29,17 +31,21 @@ WEEK = 7 * 86_400.0
 LARGE = 1_000_000
 
 
-def record(name: str, size: int = 10) -> Record:
-    return Record(name.encode(), b"v" * size, [("ce_id", name.encode()), ("empty", b"")])
+def value(name: str, size: int = 10) -> bytes:
+    return b'{"event_id":"%s","timestamp":"2026-03-01T12:00:00Z","model":"%s"}' % (name.encode(), b"v" * size)
+
+
+def frame(name: str, size: int = 10) -> bytes:
+    return pack(value(name, size), b"chat")
 
 
 def writer(root: Path, monotonic: Callable[[], float] = lambda: 0.0) -> SpoolWriter:
     return SpoolWriter(destination_folder(root, WHERE), 1024**3, 0, monotonic)
 
 
-def write(spool: SpoolWriter, *names: str, size: int = 10) -> list[Place]:
-    places = [spool.append(record(name, size)) for name in names]
-    return [place for place in places if place is not None]
+def write(spool: SpoolWriter, *names: str, size: int = 10) -> list[str]:
+    """Write events, and return the names of those that were taken."""
+    return [name for name in names if spool.put(frame(name, size))]
 
 
 def read(spool: Spool) -> list[str]:
@@ -75,37 +81,57 @@ def files_of_at_most(size: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
+@pytest.mark.parametrize("user", [b"", b',"user_id":"ann"', b',"user_id":"Zo\\u00eb"', b',"user_id":""'])
+@pytest.mark.parametrize("source", [b"chat", b"", b"x" * 70_000])
+def test_an_event_is_read_back_as_it_was_written(user: bytes, source: bytes) -> None:
+    one = value("a")[:-1] + user + b"}"
+
+    record = unpack(body_of(pack(one, source)))
+
+    assert record == record_from(one, source)
+    assert record.value == one
+    assert record.key.decode() == {b"": "a", b',"user_id":""': "a"}.get(
+        user, "Zoë" if b"Z" in user else "ann"
+    )
+    assert dict(record.headers)["ce_source"] == source
+
+
 @pytest.mark.parametrize(
-    "one",
+    "body",
     [
-        Record(b"ann", b"{}", [("ce_id", b"1"), ("content-type", b"application/json")]),
-        Record(b"", b"", []),
-        Record("ä".encode(), b"\x00\xff" * 9000, [("name", b"")]),
+        b"",
+        b"\x01",
+        b"\x02\x00\x00\x00",
+        body_of(frame("a"))[:-1],
+        b"\xff" * 40,
+        body_of(pack(b"{}", b"chat")),
+        body_of(pack(b"[]", b"chat")),
     ],
 )
-def test_a_record_is_read_back_as_it_was_written(one: Record) -> None:
-    assert unpack(pack(one)) == one
-
-
-@pytest.mark.parametrize("body", [b"", b"\x01", b"\x02\x00\x00\x00", pack(record("a"))[:-1], b"\xff" * 40])
-def test_other_bytes_are_no_record(body: bytes) -> None:
+def test_other_bytes_are_no_event(body: bytes) -> None:
     with pytest.raises(DamagedError):
         unpack(body)
 
 
 def test_an_heir_reads_what_was_not_stored_in_order(tmp_path: Path) -> None:
     spool = writer(tmp_path)
-    places = write(spool, "a", "b", "c", "d")
-    for place in places[:3]:
-        spool.hand(place)
+    write(spool, "a", "b", "c", "d")
+    places = []
+    for _ in range(3):
+        found = spool.next()
+        assert found is not None
+        places.append(found[0])
+        spool.hand(found[0])
     spool.done(places[0])
     spool.done(places[2])
     spool.release()
 
     (heir,) = heirs(tmp_path)
 
-    assert (heir.waiting, heir.behind) == (2, 2)
+    assert heir.waiting == 2
+    assert not heir.is_read
     assert read(heir) == ["b", "d"]
+    assert heir.is_finished
     heir.release()
     assert heirs(tmp_path) == []
     assert [path.name for path in destination_folder(tmp_path, WHERE).iterdir()] == ["destination.json"]
@@ -114,7 +140,9 @@ def test_an_heir_reads_what_was_not_stored_in_order(tmp_path: Path) -> None:
 @given(
     steps=st.lists(
         st.tuples(
-            st.sampled_from(["write", "hand"]), st.integers(1, 400), st.sampled_from([10, 10, 10, 50_000])
+            st.sampled_from(["write", "hand", "hand", "unmap"]),
+            st.integers(1, 400),
+            st.sampled_from([10, 10, 10, 50_000]),
         ),
         max_size=12,
     )
@@ -122,7 +150,7 @@ def test_an_heir_reads_what_was_not_stored_in_order(tmp_path: Path) -> None:
 @settings(max_examples=40, deadline=None)
 def test_the_writer_hands_on_what_it_wrote_once_and_in_order(steps: list[tuple[str, int, int]]) -> None:
     with tempfile.TemporaryDirectory() as root:
-        spool = writer(Path(root))
+        spool, lock = writer(Path(root)), threading.RLock()
         written: list[str] = []
         handed: list[str] = []
         waiting: list[Place] = []
@@ -132,19 +160,80 @@ def test_the_writer_hands_on_what_it_wrote_once_and_in_order(steps: list[tuple[s
                     name = str(len(written))
                     written.append(name)
                     assert write(spool, name, size=size)
+                elif step == "unmap":
+                    spool.unmap_ahead(lock)
+                    break
                 elif (found := spool.next()) is not None:
                     place, each = found
                     handed.append(each.key.decode())
                     assert place.segment.read(place.offset) == each
                     spool.hand(place)
                     waiting.append(place)
-            assert spool.behind == len(written) - len(handed)
+            assert spool.is_read == (len(written) == len(handed))
             for place in waiting[::2]:
                 spool.done(place)
             waiting = waiting[1::2]
             spool.tidy()
         assert handed + read(spool) == written
-        spool.forget()
+        for place in waiting:
+            spool.done(place)
+        assert spool.is_finished
+        spool.tidy()
+        assert len(list(spool.folder.glob("*.segment"))) == 1
+        spool.release()
+        assert not spool.folder.exists()
+
+
+def test_eight_threads_write_without_a_lock(tmp_path: Path) -> None:
+    """The map's own write is one step; a segment that is left takes nothing that nobody would read."""
+    spool, lock = writer(tmp_path), threading.RLock()
+    interval = sys.getswitchinterval()
+    found: list[str] = []
+
+    def write_all(thread: int) -> None:
+        for number in range(2_000):
+            one = frame(f"{thread}-{number}", 2_000)
+            if not spool.append(one):
+                with lock:
+                    assert spool.put(one)
+
+    threads = [threading.Thread(target=write_all, args=(number,)) for number in range(8)]
+    sys.setswitchinterval(1e-6)
+    try:
+        for each in threads:
+            each.start()
+        while any(each.is_alive() for each in threads):
+            with lock:
+                found += read(spool)
+            spool.tidy()
+            spool.unmap_ahead(lock)
+    finally:
+        sys.setswitchinterval(interval)
+        for each in threads:
+            each.join()
+    found += read(spool)
+    spool.tidy()
+
+    by_thread = {thread: [each for each in found if each.startswith(f"{thread}-")] for thread in range(8)}
+    assert by_thread == {t: [f"{t}-{number}" for number in range(2_000)] for t in range(8)}
+    assert len(found) == 16_000
+    assert spool.is_finished
+    spool.release()
+
+
+def test_a_sealed_spool_takes_nothing(tmp_path: Path) -> None:
+    spool = writer(tmp_path)
+    write(spool, "a")
+    late = spool._current.write  # a thread that tracks an event has got hold of it
+
+    spool.seal()
+
+    assert (spool.append(frame("b")), spool.put(frame("c"))) == (False, False)
+    with pytest.raises(ValueError, match="out of range"):
+        late(frame("d"))
+    assert read(spool) == ["a"]
+    assert spool.is_finished
+    spool.release()
 
 
 def test_a_live_owner_keeps_its_spool(tmp_path: Path) -> None:
@@ -177,8 +266,8 @@ def test_segments_are_deleted_when_kafka_has_all_of_them(tmp_path: Path) -> None
 
 def test_a_damaged_record_is_left_out_and_its_file_kept_aside(tmp_path: Path) -> None:
     spool = writer(tmp_path)
-    places = write(spool, "a", "b", "c")
-    damage(spool, places[2].offset - 1, b"!")
+    write(spool, "a", "b", "c")
+    damage(spool, FIRST + 2 * len(frame("a")) - 1, b"!")
     spool.release()
 
     (heir,) = heirs(tmp_path)
@@ -194,8 +283,8 @@ def test_a_damaged_record_is_left_out_and_its_file_kept_aside(tmp_path: Path) ->
 
 def test_what_stands_before_a_torn_end_is_read(tmp_path: Path) -> None:
     spool = writer(tmp_path)
-    places = write(spool, "a", "b", "c")
-    damage(spool, places[2].offset, b"\xff\xff\xff\xff")
+    write(spool, "a", "b", "c")
+    damage(spool, FIRST + 2 * len(frame("a")), b"\xff\xff\xff\xff")
     spool.release()
 
     (heir,) = heirs(tmp_path)
@@ -294,10 +383,13 @@ def test_an_old_segment_gets_no_new_events(tmp_path: Path, monkeypatch: pytest.M
     write(spool, "a")
 
     spool.rotate()
-    (place,) = write(spool, "b")
+    write(spool, "b")
 
-    assert place.segment.path.name == "00000002.segment"
-    assert read(spool) == ["a", "b"]
+    segments = []
+    while (found := spool.next()) is not None:
+        segments.append((found[0].segment.path.name, found[1].key))
+        spool.hand(found[0])
+    assert segments == [("00000001.segment", b"a"), ("00000002.segment", b"b")]
     spool.release()
 
 

@@ -1,5 +1,6 @@
 """What became of the events."""
 
+import itertools
 import threading
 from dataclasses import dataclass
 
@@ -42,18 +43,17 @@ class Counters:
 
 
 class Tally:
-    """The counts behind `Counters`; every method is thread-safe and never blocks for long."""
+    """The counts behind `Counters`; every method is thread-safe, and `number` waits for nobody."""
 
     def __init__(self) -> None:
         # Reentrant, for a signal handler or a finalizer may track an event while this thread counts one.
         self._lock = threading.RLock()
-        self._tracked = self._invalid = self._dropped = self._delivered = self._failed = 0
+        self.number = itertools.count(1).__next__
+        """Counts a call of track() and returns its number, which is greater than any before."""
+        self._looks = 0
+        """Numbers that were taken to see how far they are."""
+        self._invalid = self._dropped = self._delivered = self._failed = self._in_flight = 0
         self._recovered = self._stripped = 0
-
-    def count_tracked(self) -> None:
-        """Count a call of track()."""
-        with self._lock:
-            self._tracked += 1
 
     def count_invalid(self) -> None:
         """Count an event that was refused."""
@@ -65,8 +65,8 @@ class Tally:
         with self._lock:
             self._dropped += events
 
-    def count_delivered(self) -> None:
-        """Count an event that Kafka stored."""
+    def count_kept(self) -> None:
+        """Count an event that is kept in memory instead of being sent."""
         with self._lock:
             self._delivered += 1
 
@@ -75,29 +75,59 @@ class Tally:
         with self._lock:
             self._failed += events
 
-    def count_recovered(self) -> None:
-        """Count an event of an earlier process that Kafka stored."""
+    def count_handed(self) -> None:
+        """Count an event that is on its way to Kafka."""
         with self._lock:
-            self._recovered += 1
+            self._in_flight += 1
+
+    def count_returned(self) -> None:
+        """Count an event that is not on its way any more, and not stored."""
+        with self._lock:
+            self._in_flight -= 1
+
+    def count_delivered(self, events: int, recovered: int) -> None:
+        """Count events that Kafka stored: own ones, and those of earlier processes."""
+        with self._lock:
+            self._in_flight -= events
+            self._delivered += events
+            self._recovered += recovered
 
     def count_stripped(self) -> None:
         """Count an event whose private fields were taken away."""
         with self._lock:
             self._stripped += 1
 
-    def snapshot(self, queued: int, spooled: int) -> Counters:
-        """Return the counts; `queued` and `spooled` are what lies in the fallback and on disk now."""
+    @property
+    def queued(self) -> int:
+        """How many events are neither on their way nor have come to an end."""
         with self._lock:
-            done = self._invalid + self._dropped + self._delivered + self._failed
+            return self._tracked() - self._gone()
+
+    def number_with(self, queued: int) -> int:
+        """Return the least number that says, as nothing has changed since, that more than so many events wait."""
+        with self._lock:
+            return self._looks + self._gone() + queued + 1
+
+    def snapshot(self, spooled: int) -> Counters:
+        """Return the counts; `spooled` is what earlier processes left."""
+        with self._lock:
+            tracked = self._tracked()
             return Counters(
-                tracked=self._tracked,
+                tracked=tracked,
                 invalid=self._invalid,
                 dropped=self._dropped,
                 delivered=self._delivered,
                 failed=self._failed,
-                in_flight=self._tracked - done - queued,
-                queued=queued,
+                in_flight=self._in_flight,
+                queued=tracked - self._gone(),
                 spooled=spooled,
                 recovered=self._recovered,
                 stripped=self._stripped,
             )
+
+    def _tracked(self) -> int:
+        self._looks += 1
+        return self.number() - self._looks
+
+    def _gone(self) -> int:
+        return self._invalid + self._dropped + self._delivered + self._failed + self._in_flight

@@ -1,8 +1,6 @@
-"""Where records wait while librdkafka's queue is full."""
+"""Where events wait while librdkafka's queue is full, and the disk takes nothing."""
 
 from collections import deque
-
-from tokentide.producers.cloud_event import Record
 
 __all__ = ["Fallback"]
 
@@ -12,28 +10,28 @@ class Fallback:
 
     def __init__(self, capacity: int) -> None:
         self._capacity = capacity
-        self._records: deque[Record] = deque()
+        self._frames: deque[bytes] = deque()
 
     def __len__(self) -> int:
-        return len(self._records)
+        return len(self._frames)
 
-    def put(self, record: Record) -> bool:
-        """Add the record at the end; return False when there is no room for it."""
-        if len(self._records) >= self._capacity:
+    def put(self, frame: bytes) -> bool:
+        """Add the event at the end; return False when there is no room for it."""
+        if len(self._frames) >= self._capacity:
             return False
-        self._records.append(record)
+        self._frames.append(frame)
         return True
 
-    def first(self) -> Record | None:
-        """Return the record that waits longest, without removing it."""
-        return self._records[0] if self._records else None
+    def first(self) -> bytes | None:
+        """Return the frame of the event that waits longest, without removing it."""
+        return self._frames[0] if self._frames else None
 
     def remove_first(self) -> None:
-        """Remove the record that `first` returned."""
-        self._records.popleft()
+        """Remove the event that `first` returned."""
+        self._frames.popleft()
 
     def clear(self) -> int:
-        """Remove all records; return how many there were."""
-        removed = len(self._records)
-        self._records.clear()
+        """Remove all events; return how many there were."""
+        removed = len(self._frames)
+        self._frames.clear()
         return removed

@@ -1,13 +1,14 @@
-"""From what a service passes to track() to the event that is kept, and its record."""
+"""From what a service passes to track() to the event that is kept, and its frame for the spool."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
-from tokentide.producers.cloud_event import Record, record_of, record_with
+from tokentide.producers.cloud_event import json_of, source_of
 from tokentide.producers.complaints import Complaints
 from tokentide.producers.counters import Tally
 from tokentide.producers.quick_event import QuickEvent, quick_event
+from tokentide.producers.segment import pack
 from tokentide.schemas import InvalidEventError, UsageEvent, new_event_id
 from tokentide.schemas.usage_struct import FIELDS
 
@@ -42,10 +43,10 @@ class Intake:
         self._tally = tally
         self._complaints = complaints
 
-    def record(
+    def frame(
         self, event: UsageEvent | None, fields: dict[str, Any]
-    ) -> tuple[UsageEvent | QuickEvent, Record]:
-        """Return the same as `event`, and its record. Raises what `event` raises."""
+    ) -> tuple[UsageEvent | QuickEvent, bytes]:
+        """Return the same as `event`, and its frame for the spool. Raises what `event` raises."""
         if event is None and self._redact is None:
             if fields.get("timestamp") is None:
                 fields["timestamp"] = self._clock()
@@ -55,9 +56,9 @@ class Intake:
             quick = quick_event(fields)
             if quick is not None:
                 made, value = quick
-                return made, record_with(made, value, self._source)
-        made = self.event(event, fields)
-        return made, record_of(made, self._source)
+                return made, pack(value, source_of(made.service or self._source))
+        full = self.event(event, fields)
+        return full, pack(json_of(full), source_of(full.service or self._source))
 
     def event(self, event: UsageEvent | None, fields: dict[str, Any]) -> UsageEvent:
         """Return the event, or the one that the fields make; its time is now unless given.

@@ -66,11 +66,11 @@ class UsageProducer:
         reach it (in memory when the disk takes nothing, or `spool_dir` is "off"). Never raises and never waits for
         Kafka or the disk: an event that is invalid, or finds no room, is counted and logged.
         """
-        self._tally.count_tracked()
+        number = self._tally.number()
         try:
-            record = None
+            frame = None
             if self._memory is None and captured() is None:
-                made, record = self._intake.record(event, fields)
+                made, frame = self._intake.frame(event, fields)
             else:
                 made = self._intake.event(event, fields)
         except Exception as error:  # whatever a service passes: its own work goes on
@@ -79,16 +79,20 @@ class UsageProducer:
             return False
         why = "the producer is closed"
         try:
-            self._sender.is_wanted = True
+            spool = self._backlog.own
+            # Without any lock that another thread may hold.
+            if spool is not None and frame is not None and self._sender.is_running and spool.append(frame):
+                self._sender.ring(number)
+                return True
             with self._lock:
                 if not self._closed:
-                    if record is None:
+                    if frame is None:
                         self._keep(made)
                         return True
                     if not self._sender.is_running:
                         self._sender.start_again()
-                    if self._backlog.accept(record, self._sender.produce):
-                        self._sender.ring()
+                    if self._backlog.accept(frame, self._sender.produce):
+                        self._sender.ring(number)
                         return True
                     why = self._why_full()
         except Exception as error:  # a mistake of ours is no reason to hurt the service
@@ -150,6 +154,7 @@ class UsageProducer:
             if self._closed:
                 return 0
             self._closed = self._sender.is_closing = True
+            self._backlog.seal()
         before = self.counters
         left = self.flush(self._settings.exit_timeout_seconds if timeout is None else timeout)
         with self._lock:
@@ -207,7 +212,7 @@ class UsageProducer:
         for events in (self._memory, captured()):
             if events is not None:
                 keep(events, event)
-        self._tally.count_delivered()
+        self._tally.count_kept()
 
     def _why_full(self) -> str:
         what = f"the spool in {self._backlog.destination} is" if self._backlog.is_full else "all queues are"

@@ -1,9 +1,12 @@
-"""One file of the spool: framed records, each with a mark that says whether Kafka has it.
+"""One file of the spool: framed events, each with a mark that says whether Kafka has it.
 
 The file is allocated in full when it is made and written through a memory map: an append is a copy into the page
 cache, without a system call, so it neither waits for the disk nor gives up the interpreter's lock. What was copied
-outlives the process. After the header (magic, when it was made) stand records: length and CRC32 of the body, the
-mark, the body. A length of zero ends them; it is written last, so a record is there whole or not at all.
+outlives the process. After the header (magic, when it was made) stand frames: length and CRC32 of the body, the mark,
+the body, which is the CloudEvents source and the event's JSON. A length of zero ends them.
+
+Appending needs no lock: the map copies a whole frame to its position and moves that on, in one call of C under the
+interpreter's lock, or refuses. So a thread of the service that tracks an event never waits for another one.
 """
 
 import errno
@@ -12,45 +15,69 @@ import os
 import struct
 import time
 import zlib
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
+from typing import NoReturn
 
-from tokentide.producers.cloud_event import Headers, Record
+import msgspec
 
-__all__ = ["FIRST", "MOST_BODY_BYTES", "SEGMENT_BYTES", "DamagedError", "Segment", "pack", "unpack"]
+from tokentide.producers.cloud_event import Record, record_from
+
+__all__ = [
+    "FIRST",
+    "MOST_FRAME_BYTES",
+    "SEGMENT_BYTES",
+    "DamagedError",
+    "Segment",
+    "body_of",
+    "pack",
+    "unpack",
+]
 
 SEGMENT_BYTES = 4 * 1024 * 1024
-_MAGIC = b"tktspool"
+_MAGIC = b"tktspol2"
 _HEADER = struct.Struct("<8sQ")
 _FRAME = struct.Struct("<IIB")
 _LENGTH = struct.Struct("<I")
-_REST = struct.Struct("<IB")
 _MARK = 8
 _WAITING, _DONE = 0, 1
+_NOTHING = bytes(_LENGTH.size)
 _PAGE = mmap.PAGESIZE
+# Between two pauses for the service's threads.
+_COUNT_BATCH = 64
+_COUNT_PAUSE_SECONDS = 0.0002
 
 FIRST = _HEADER.size
 """Where the first record stands."""
-MOST_BODY_BYTES = SEGMENT_BYTES - FIRST - _FRAME.size
+MOST_FRAME_BYTES = SEGMENT_BYTES - FIRST
 
 
 class DamagedError(Exception):
     """Raised when the bytes at a place are no record."""
 
 
-class Segment:
-    """One file; the caller holds a lock around each call. Sizes and places are bytes."""
+def _refuse(frame: bytes) -> NoReturn:
+    raise ValueError("nothing is written here any more")
 
-    def __init__(self, path: Path, made: float, end: int, waiting: int, *, is_sealed: bool) -> None:
+
+class Segment:
+    """One file; the caller holds a lock around each call, except of `write`. Sizes and places are bytes."""
+
+    def __init__(self, path: Path, made: float, end: int) -> None:
         self.path = path
         self.made = made
         """Unix seconds."""
-        self.end = end
-        self.waiting = waiting
-        """Records that Kafka has not."""
-        self.is_sealed = is_sealed
+        self.write: Callable[[bytes], object] = _refuse
+        """Appends a frame. Raises ValueError when there is no room for it, or none is taken any more."""
+        self.is_sealed = True
         """Nothing is appended any more."""
         self.is_damaged = False
+        self.is_counted = False
+        """Whether `waiting` counts all its events, not only those that were handed on."""
+        self.waiting = 0
+        """Events that Kafka has not."""
+        self._end = end
         self._map: mmap.mmap | None = None
 
     @classmethod
@@ -60,7 +87,7 @@ class Segment:
         Raises OSError when the disk is full or cannot be written; no file is left then.
         """
         made = time.time()
-        segment = cls(path, made, FIRST, 0, is_sealed=False)
+        segment = cls(path, made, SEGMENT_BYTES)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
         try:
             _allocate(descriptor)
@@ -73,14 +100,19 @@ class Segment:
             os.close(descriptor)
         for page in range(_PAGE, SEGMENT_BYTES, _PAGE):
             view[page] = 0
+        view.seek(FIRST)
+        segment.write = view.write
+        segment.is_sealed = False
         return segment
 
     @classmethod
     def found(cls, path: Path) -> "Segment":
         """Return a segment that another process left. Raises OSError when it cannot be read."""
         size = path.stat().st_size
-        segment = cls(path, 0.0, FIRST, 0, is_sealed=True)
+        segment = cls(path, 0.0, size)
+        segment.is_counted = True
         if size < FIRST:
+            segment._end = FIRST
             return segment  # its maker died before the first byte
         segment.map()
         view = segment._mapped()
@@ -88,42 +120,50 @@ class Segment:
         segment.made = made / 1000
         segment.is_damaged = magic != _MAGIC and any(view[:FIRST])
         if magic == _MAGIC:
-            segment._count(size)
+            segment.waiting = segment.count()
+        else:
+            segment._end = FIRST
         segment.unmap()
         return segment
 
-    def _count(self, size: int) -> None:
-        view = self._mapped()
-        while self.end + _FRAME.size <= size:
-            length, _, mark = _FRAME.unpack_from(view, self.end)
+    def count(self, *, is_patient: bool = False) -> int:
+        """Return how many events Kafka has not, and find where the last one ends. Needs no lock when it is sealed.
+
+        Who is patient pauses now and then, for the threads of the service.
+        """
+        view, place, waiting, seen = self._mapped(), FIRST, 0, 0
+        while place + _FRAME.size <= self._end:
+            length, _, mark = _FRAME.unpack_from(view, place)
             if length == 0:
-                return
-            after = self.end + _FRAME.size + length
-            if after > size:
+                break
+            after = place + _FRAME.size + length
+            if after > self._end:
                 self.is_damaged = True
-                return
-            self.waiting += mark != _DONE
-            self.end = after
+                break
+            waiting += mark != _DONE
+            place = after
+            seen += 1
+            if is_patient and seen % _COUNT_BATCH == 0:
+                time.sleep(_COUNT_PAUSE_SECONDS)
+        self._end = place
+        return waiting
 
     def begin(self) -> None:
         """Say that the first record comes now: how old a segment is counts from here."""
         self.made = time.time()
         self._mapped()[:FIRST] = _HEADER.pack(_MAGIC, int(self.made * 1000))
 
-    def has_room(self, size: int) -> bool:
-        """Return whether a body of so many bytes fits in."""
-        return self.end + _FRAME.size + size <= SEGMENT_BYTES
+    def seal(self) -> None:
+        """Have nothing appended any more. What was appended is there when this returns."""
+        # Whoever has got hold of `write` before finds no room behind the end.
+        self._mapped().seek(0, os.SEEK_END)
+        self.write = _refuse
+        self.is_sealed = True
 
-    def append(self, body: bytes) -> int:
-        """Write the body, for which there must be room, and return its place."""
-        view, place, length = self._mapped(), self.end, len(body)
+    def has(self, place: int) -> bool:
+        """Return whether an event stands at the place, behind all that stand before it."""
         start = place + _FRAME.size
-        view[start : start + length] = body
-        view[place + 4 : start] = _REST.pack(zlib.crc32(body), _WAITING)
-        view[place : place + 4] = _LENGTH.pack(length)
-        self.end = start + length
-        self.waiting += 1
-        return place
+        return start <= self._end and self._mapped()[place : place + _LENGTH.size] != _NOTHING
 
     def after(self, place: int) -> int:
         """Return the place behind the record."""
@@ -188,33 +228,29 @@ def _allocate(descriptor: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
-def pack(record: Record) -> bytes:
-    """Return the body of a record: how many parts, the length of each, then key, value, names and values."""
-    parts = [record.key, record.value]
-    for name, value in record.headers:
-        parts.append(name.encode())
-        parts.append(value if isinstance(value, bytes) else (value or "").encode())
-    count = len(parts)
-    return _lengths(count).pack(count, *map(len, parts)) + b"".join(parts)
+def pack(value: bytes, source: bytes) -> bytes:
+    """Return the frame of the event that has this JSON and this CloudEvents source."""
+    begin, crc = _beginning(source)
+    return _FRAME.pack(len(begin) + len(value), zlib.crc32(value, crc), _WAITING) + begin + value
 
 
-@lru_cache(maxsize=64)
-def _lengths(count: int) -> struct.Struct:
-    return struct.Struct(f"<I{count}I")
+@lru_cache(maxsize=256)
+def _beginning(source: bytes) -> tuple[bytes, int]:
+    """Return how the body begins, and its CRC32."""
+    begin = _LENGTH.pack(len(source)) + source
+    return begin, zlib.crc32(begin)
+
+
+def body_of(frame: bytes) -> bytes:
+    """Return the body in a frame that `pack` made."""
+    return frame[_FRAME.size :]
 
 
 def unpack(body: bytes) -> Record:
-    """Return the record of a body that `pack` made. Raises DamagedError for other bytes."""
+    """Return the record of a body. Raises DamagedError for bytes that are none."""
     try:
-        (count,) = _LENGTH.unpack_from(body)
-        lengths = struct.unpack_from(f"<{count}I", body, 4)
-    except struct.error as error:
+        (length,) = _LENGTH.unpack_from(body)
+        start = _LENGTH.size + length
+        return record_from(body[start:], body[_LENGTH.size : start])
+    except (struct.error, msgspec.MsgspecError) as error:
         raise DamagedError(str(error)) from error
-    parts, start = [], 4 + 4 * count
-    for length in lengths:
-        parts.append(body[start : start + length])
-        start += length
-    if count < 2 or start != len(body):
-        raise DamagedError("the parts of a record do not fill it")
-    headers: Headers = [(parts[at].decode(), parts[at + 1]) for at in range(2, count - 1, 2)]
-    return Record(parts[0], parts[1], headers)

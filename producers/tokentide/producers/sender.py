@@ -5,6 +5,7 @@ import math
 import queue
 import threading
 import time
+from collections import deque
 
 from confluent_kafka import KafkaError, KafkaException, Producer
 
@@ -19,11 +20,15 @@ from tokentide.producers.spool_ticket import Ticket
 
 __all__ = ["Sender"]
 
-# How long the thread sleeps when nothing is under way, and how long it waits for answers when something is.
+# How long the thread sleeps when nothing is to be done, or cannot be done now, and how long it waits for answers.
 _REST_SECONDS = 0.1
+_RETRY_SECONDS = 0.005
 _POLL_SECONDS = 0.02
-# At most so many events at once, which takes less than a millisecond, and a pause for the service's own threads.
-_DRAIN_BATCH = 20
+# The thread handles a few events at once, more when many wait, and pauses for the service's own threads: who wants
+# the interpreter's lock gets it when this thread sleeps, not when it merely lets go of it for a moment.
+_LEAST_BURST = 3
+_MOST_BURST = 20
+_BEHIND_FOR_ONE_MORE = 256
 _COURTESY_SECONDS = 0.0002
 # Who tracks without a pause leaves the thread little time, and would fill the spool though Kafka keeps up.
 _MOST_BEHIND = 10_000
@@ -34,7 +39,7 @@ _REFUSALS = frozenset({KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.INVALID_RECORD}
 class Sender:
     """Sends what the backlog holds, oldest first, and tells the backlog and the tally what became of it.
 
-    `lock` guards the backlog; whoever puts events into it holds the lock, and calls `ring` afterwards.
+    `lock` guards the backlog; whoever puts events into it calls `ring` afterwards.
     """
 
     _client: Producer | None
@@ -59,10 +64,12 @@ class Sender:
         # A queue of this kind may be filled by a signal handler that interrupts this thread filling it.
         self._bell = queue.SimpleQueue[None]()
         self._bell_is_due = False
+        # Filled by whatever thread serves the client, emptied by who holds the lock.
+        self._stored: deque[Ticket] = deque()
+        self._burst = _LEAST_BURST
+        self._help_from = _MOST_BEHIND
         self._client = None
         self._thread = None
-        self.is_wanted = False
-        """Set by whoever is about to take the lock: this thread gives it up behind its event."""
         self.is_closing = False
         """Whether what fails from now on is told by whoever closes."""
 
@@ -75,7 +82,8 @@ class Sender:
     def counters(self) -> Counters:
         """What became of the events so far."""
         with self._lock:
-            return self._tally.snapshot(self._backlog.queued, self._backlog.spooled)
+            self._settle(len(self._stored))
+            return self._tally.snapshot(self._backlog.spooled)
 
     def start(self) -> None:
         """Make the client and its thread.
@@ -105,15 +113,20 @@ class Sender:
                 "thread", f"usage events wait, for no thread can be started: {reason_of(error)}"
             )
 
-    def ring(self) -> None:
-        """Wake the thread when it sleeps, and help it when it falls far behind. The lock is held."""
+    def ring(self, number: int) -> None:
+        """Wake the thread when it sleeps, and help it when the event of this number leaves it far behind."""
         if self._bell_is_due:
             self._bell_is_due = False
             self._bell.put(None)
-        if self._backlog.queued > _MOST_BEHIND:
-            client = self._client
-            if client is not None and len(client) < self._settings.queue_events:
-                self._backlog.drain(self.produce, 2, with_adopted=False)
+        # Who cannot have the lock at once does not wait for it.
+        if number >= self._help_from and self._lock.acquire(blocking=False):
+            try:
+                client = self._client
+                if client is not None and len(client) < self._settings.queue_events:
+                    self._backlog.drain(self.produce, 2, with_adopted=False)
+                self._help_from = self._tally.number_with(_MOST_BEHIND)
+            finally:
+                self._lock.release()
 
     def produce(self, record: Record, ticket: Ticket) -> bool:
         """Hand the record to the client; return False when it must wait. The lock is held."""
@@ -137,26 +150,42 @@ class Sender:
                 return False
             self._backlog.done(ticket)
             self._refuse(ticket, f"a usage event was refused: {reason_of(error)}")
+            return True
+        if ticket.is_own:
+            self._tally.count_handed()
         return True
 
     def drain(self, until: float = math.inf) -> None:
         """Hand on what waits, as far as there is room, and as the monotonic clock is not much beyond `until`."""
-        while self._hand_on() and time.monotonic() < until:
-            # Who waits for the lock, or for the interpreter's, would get neither while this thread goes on.
-            time.sleep(0 if self.is_wanted else _COURTESY_SECONDS)
+        while self._step() and time.monotonic() < until:
+            time.sleep(_COURTESY_SECONDS)
 
-    def _hand_on(self) -> bool:
-        """Hand on some events, until somebody wants the lock; return whether there may be more to do now."""
+    def _step(self) -> bool:
+        """Hand on some events, and settle some that are stored; return whether there may be more to do now."""
         with self._lock:
-            self.is_wanted = False
             client = self._client
             if client is None:
                 return False
+            behind = self._tally.queued + self._backlog.spooled
+            burst = self._burst = min(_MOST_BURST, _LEAST_BURST + behind // _BEHIND_FOR_ONE_MORE)
+            self._settle(2 * burst)
             # Old events leave half of the queue to new ones.
             has_room = len(client) * 2 < self._settings.queue_events
-            return self._backlog.drain(
-                self.produce, _DRAIN_BATCH, with_adopted=has_room, is_enough=lambda: self.is_wanted
-            )
+            is_more = self._backlog.drain(self.produce, burst, with_adopted=has_room)
+            self._help_from = self._tally.number_with(_MOST_BEHIND)
+            return is_more or len(self._stored) > 0
+
+    def _settle(self, most: int) -> None:
+        """Tell the backlog and the tally of at most so many events that Kafka stored. The lock is held."""
+        own = others = 0
+        while own + others < most and self._stored:
+            ticket = self._stored.popleft()
+            self._backlog.done(ticket)
+            own += ticket.is_own
+            others += not ticket.is_own
+        if own or others:
+            self._losses.reached()
+            self._tally.count_delivered(own, others)
 
     def await_answers(self, seconds: float) -> bool:
         """Wait for answers, at most so long; return False, at once, when none is under way."""
@@ -178,6 +207,8 @@ class Sender:
         client.purge()
         client.flush(1.0)
         thread.join(1.0)
+        with self._lock:
+            self._settle(len(self._stored))
 
     def forget(self) -> None:
         """Leave the client to the parent process, in a forked child."""
@@ -186,8 +217,6 @@ class Sender:
 
     def _serve(self, client: Producer) -> None:
         while self._client is client:
-            # Whoever tracks an event from here on rings, once.
-            self._bell_is_due = True
             try:
                 self.drain()
                 self._backlog.tend()
@@ -195,10 +224,20 @@ class Sender:
                     self._losses.tell(client)
             except Exception as error:  # the next events must not wait for ever for a mistake of ours
                 self._complaints.warn("internal", f"usage events wait: {type(error).__name__}: {error}")
-            is_under_way = len(client) > 0
-            client.poll(_POLL_SECONDS if is_under_way else 0)
-            with contextlib.suppress(queue.Empty):
-                self._bell.get(timeout=0 if is_under_way else _REST_SECONDS)
+            if len(client):
+                client.poll(_POLL_SECONDS)
+            else:
+                self._rest(client)
+
+    def _rest(self, client: Producer) -> None:
+        """Sleep until an event is tracked, but not for long."""
+        client.poll(0)
+        # Whoever tracks an event from here on rings, once.
+        self._bell_is_due = True
+        seconds = _REST_SECONDS if self._tally.queued == 0 else _RETRY_SECONDS
+        with contextlib.suppress(queue.Empty):
+            self._bell.get(timeout=seconds)
+        self._bell_is_due = False
 
     def _refuse(self, ticket: Ticket, sentence: str) -> None:
         if ticket.is_own:
@@ -207,15 +246,16 @@ class Sender:
             self._complaints.warn("failed", sentence)
 
     def _on_delivery(self, ticket: Ticket, error: KafkaError | None) -> None:
+        if error is None:
+            # No lock: this is called for each event, and the service's threads would have to wait for it.
+            self._stored.append(ticket)
+            if len(self._stored) % (2 * self._burst) == 0 and threading.current_thread() is self._thread:
+                time.sleep(_COURTESY_SECONDS)
+            return
         with self._lock:
-            if error is None:
-                self._losses.reached()
-                self._backlog.done(ticket)
-                if ticket.is_own:
-                    self._tally.count_delivered()
-                else:
-                    self._tally.count_recovered()
-            elif ticket.segment is None:
+            if ticket.is_own:
+                self._tally.count_returned()
+            if ticket.segment is None:
                 self._refuse(ticket, f"a usage event was given up: {reason_of(error)}")
             elif error.code() in _REFUSALS:
                 self._backlog.done(ticket)

@@ -37,74 +37,75 @@ class Spool:
         self._asides: list[Path] = []
         self._lost = 0
         self.waiting = 0
-        """Records that Kafka has not."""
-        self.behind = 0
-        """Those of them that were not yet handed to its client."""
+        """Events that Kafka has not, of those that were counted or handed on."""
         for segment in segments:
             self._add(segment)
 
     def _add(self, segment: Segment) -> None:
-        self._ahead.append(segment)
         self._segments.add(segment)
         self.waiting += segment.waiting
-        self.behind += segment.waiting
-        self._finish_if_done(segment)
+        if segment.waiting:
+            self._ahead.append(segment)
+        else:
+            self._finished.append(segment)
+
+    @property
+    def is_read(self) -> bool:
+        """Whether there is nothing that was not handed on."""
+        return self.next() is None and not self._ahead
 
     @property
     def is_finished(self) -> bool:
         """Whether Kafka has everything."""
-        return self.waiting == 0
+        return self.waiting == 0 and self.is_read
 
     def next(self) -> tuple[Place, Record] | None:
-        """Return the first record that was not handed on; None when there is none, or it cannot be read now."""
-        while self.behind and self._descriptor is not None:
-            segment = self._reading
-            if segment is None or self._offset >= segment.end:
+        """Return the first event that was not handed on; None when there is none, or it cannot be read now."""
+        while self._descriptor is not None:
+            segment, offset = self._reading, self._offset
+            if segment is None or not segment.has(offset):
                 if not self._turn_page():
                     return None
                 continue
             try:
-                if segment.is_done(self._offset):
-                    self._offset = segment.after(self._offset)
-                    continue
-                return Place(segment, self._offset), segment.read(self._offset)
+                if not segment.is_done(offset):
+                    return Place(segment, offset), segment.read(offset)
             except DamagedError:
-                self._skip(segment)
+                segment.is_damaged = True
+                self._lose(segment, 1)
+            self._offset = segment.after(offset)
         return None
 
     def _turn_page(self) -> bool:
-        """Go to the next segment that has something; return False when it cannot be opened now."""
+        """Go to the next segment; return False when there is none, or it cannot be opened now."""
+        before = self._reading
+        if before is not None:
+            if not before.is_sealed:
+                return False
+            self._reading = None
+            if before.waiting == 0:
+                self._finished.append(before)
         while self._ahead:
             segment = self._ahead[0]
-            if segment.end > FIRST and segment.waiting:
-                try:
-                    segment.map()
-                except FileNotFoundError:
-                    self._lose(segment, segment.waiting)
-                except OSError:
-                    return False
-            self._ahead.popleft()
-            if segment.waiting:
+            try:
+                segment.map()
+            except FileNotFoundError:
+                self._ahead.popleft()
+                self._lose(segment, segment.waiting)
+                self._finished.append(segment)
+            except OSError:
+                return False
+            else:
+                self._ahead.popleft()
                 self._reading, self._offset = segment, FIRST
                 return True
         return False
 
-    def _skip(self, segment: Segment) -> None:
-        """Leave the damaged record at the cursor out; its file is kept aside."""
-        segment.is_damaged = True
-        offset = self._offset
-        try:
-            self._offset = segment.after(offset)
-        except DamagedError:
-            self._offset = segment.end
-        self._lose(segment, 1)
-
-    def _lose(self, segment: Segment, records: int) -> None:
-        segment.waiting -= records
-        self.waiting -= records
-        self.behind -= records
-        self._lost += records
-        self._finish_if_done(segment)
+    def _lose(self, segment: Segment, events: int) -> None:
+        if segment.is_counted:
+            segment.waiting -= events
+            self.waiting -= events
+        self._lost += events
 
     def take_lost(self) -> int:
         """Return how many records could not be read since the last call."""
@@ -117,11 +118,12 @@ class Spool:
         return asides
 
     def hand(self, place: Place) -> None:
-        """Remember that the record, the first of those behind, is with Kafka's client."""
-        while self._reading is not place.segment:
-            self._reading = self._ahead.popleft()
-        self._offset = place.segment.after(place.offset)
-        self.behind -= 1
+        """Remember that the event, which `next` returned, is with Kafka's client."""
+        segment = place.segment
+        if not segment.is_counted:
+            segment.waiting += 1
+            self.waiting += 1
+        self._offset = segment.after(place.offset)
 
     def again(self, place: Place) -> Record | None:
         """Return the record of a place that was handed on before; None, and it is lost, when it cannot be read."""
@@ -134,15 +136,13 @@ class Spool:
             return None
 
     def done(self, place: Place) -> None:
-        """Remember that Kafka has the record, or will never take it."""
+        """Remember that Kafka has the event, or will never take it."""
         if self._descriptor is None:
             return
-        place.segment.mark_done(place.offset)
+        segment = place.segment
+        segment.mark_done(place.offset)
         self.waiting -= 1
-        self._finish_if_done(place.segment)
-
-    def _finish_if_done(self, segment: Segment) -> None:
-        if segment.is_sealed and segment.waiting == 0:
+        if segment.waiting == 0 and segment.is_sealed and segment is not self._reading:
             self._finished.append(segment)
 
     def tidy(self) -> None:

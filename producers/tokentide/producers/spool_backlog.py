@@ -9,6 +9,7 @@ from pathlib import Path
 from tokentide.producers.cloud_event import Record
 from tokentide.producers.complaints import Complaints
 from tokentide.producers.fallback import Fallback
+from tokentide.producers.segment import body_of, unpack
 from tokentide.producers.settings import ProducerSettings
 from tokentide.producers.spool import Place, Spool
 from tokentide.producers.spool_folder import Destination, default_roots, destination_folder
@@ -48,11 +49,11 @@ class Backlog:
         self._monotonic = monotonic
         self._fallback = Fallback(settings.fallback_events)
         self._in_memory = Ticket(None, None, True)
-        self._own: SpoolWriter | None = None
+        self.own: SpoolWriter | None = None
+        """The spool of this process, once it is open."""
         self._inheritance = Inheritance(settings.spool_max_age_seconds, lock, complaints, monotonic)
         self._destination: Path | None = None
         self._retries: deque[Ticket] = deque()
-        self._own_retries = 0
         self._retry_at = self._open_at = 0.0
         self._is_inside = False
         self._has_complained = False
@@ -62,11 +63,6 @@ class Backlog:
     def looks(self) -> int:
         """How often all spools of dead processes were looked for, and none was left."""
         return self._inheritance.looks
-
-    @property
-    def queued(self) -> int:
-        """How many own events are not with Kafka's client."""
-        return len(self._fallback) + self._own_retries + (self._own.behind if self._own else 0)
 
     @property
     def spooled(self) -> int:
@@ -85,7 +81,7 @@ class Backlog:
 
     def open(self) -> None:
         """Make the spool of this process. The first trouble is logged; `tend` tries again."""
-        if not self._settings.has_spool or self._own is not None:
+        if not self._settings.has_spool or self.own is not None:
             return
         self._open_at = self._monotonic() + _AGAIN_SECONDS
         chosen = self._settings.spool_dir
@@ -94,7 +90,7 @@ class Backlog:
             try:
                 where = Destination(self._settings.kafka.broker, self._settings.topic)
                 folder = destination_folder(root, where)
-                self._own = SpoolWriter(
+                self.own = SpoolWriter(
                     folder, self._settings.spool_bytes, self._settings.spool_fsync_seconds, self._monotonic
                 )
             except OSError as error:
@@ -104,72 +100,56 @@ class Backlog:
                 return
         self._complain_of_disk("; ".join(reasons))
 
-    def accept(self, record: Record, produce: Produce) -> bool:
-        """Keep the record, on disk if possible; return False when there is no room for it.
+    def accept(self, frame: bytes, produce: Produce) -> bool:
+        """Keep the event, on disk if possible; return False when there is no room for it.
 
         In memory it is for a moment, handed on at once when nothing waits before it.
         """
         if self._is_inside:  # a signal handler or a finalizer, in the middle of another call
-            return self._fallback.put(record)
+            return self._fallback.put(frame)
         self._is_inside = True
         try:
-            is_kept = self._accept(record, produce)
+            is_kept = self._accept(frame, produce)
             if len(self._fallback):
                 self._settle()
             return is_kept
         finally:
             self._is_inside = False
 
-    def _accept(self, record: Record, produce: Produce) -> bool:
-        own = self._own
+    def _accept(self, frame: bytes, produce: Produce) -> bool:
+        own = self.own
         if len(self._fallback):
             self._settle()
         if own is not None and not len(self._fallback):
             try:
-                place = own.append(record)
+                if own.put(frame):
+                    return True
             except SpoolFullError:
                 self._refused += 1
                 return False
-            if place is not None:
-                return True
-        is_first = not len(self._fallback) and (own is None or not own.behind)
-        return (is_first and produce(record, self._in_memory)) or self._fallback.put(record)
+        is_first = not len(self._fallback) and (own is None or own.is_read)
+        return (is_first and produce(unpack(body_of(frame)), self._in_memory)) or self._fallback.put(frame)
 
     def _settle(self) -> None:
         """Write what lies in memory to the disk, as soon as it takes events again."""
-        while self._own is not None and (record := self._fallback.first()) is not None:
+        while self.own is not None and (frame := self._fallback.first()) is not None:
             try:
-                if self._own.append(record) is None:
+                if not self.own.put(frame):
                     return
             except SpoolFullError:
                 return
             self._fallback.remove_first()
 
-    def drain(
-        self,
-        produce: Produce,
-        most: int,
-        *,
-        with_adopted: bool,
-        is_enough: Callable[[], bool] = lambda: False,
-    ) -> bool:
-        """Hand on records, the oldest first, at most so many and not one behind the first after which it is enough.
-
-        Returns whether there may be more to do now.
-        """
+    def drain(self, produce: Produce, most: int, *, with_adopted: bool) -> bool:
+        """Hand on events, the oldest first, at most so many; return whether there may be more to do now."""
         if self._is_inside:
             return False
         self._is_inside = True
         try:
-            for _ in range(most):
-                if not self._hand_one(produce, with_adopted):
-                    return False
-                if is_enough():
-                    break
-            return True
+            return all(self._hand_one(produce, with_adopted) for _ in range(most))
         finally:
             self._is_inside = False
-            if self._own is not None and (lost := self._own.take_lost()):
+            if self.own is not None and (lost := self.own.take_lost()):
                 self._lost(lost)
                 warn_of_damage(self._complaints, lost, self._destination)
 
@@ -178,11 +158,11 @@ class Backlog:
             return self._hand_again(produce)
         if len(self._fallback):
             self._settle()
-        if self._own is not None and (found := self._own.next()) is not None:
-            return self._hand(self._own, *found, produce, is_own=True)
-        record = self._fallback.first()
-        if record is not None:
-            if produce(record, self._in_memory):
+        if self.own is not None and (found := self.own.next()) is not None:
+            return self._hand(self.own, *found, produce, is_own=True)
+        frame = self._fallback.first()
+        if frame is not None:
+            if produce(unpack(body_of(frame)), self._in_memory):
                 self._fallback.remove_first()
                 return True
             return False
@@ -205,7 +185,6 @@ class Backlog:
             if record is not None and not produce(record, ticket):
                 return False
         self._retries.popleft()
-        self._own_retries -= ticket.is_own
         return True
 
     def done(self, ticket: Ticket) -> None:
@@ -219,7 +198,11 @@ class Backlog:
         if not self._retries:
             self._retry_at = self._monotonic() + _RETRY_SECONDS
         self._retries.append(ticket)
-        self._own_retries += ticket.is_own
+
+    def seal(self) -> None:
+        """Write nothing to the disk any more."""
+        if self.own is not None:
+            self.own.seal()
 
     def drop_memory(self) -> int:
         """Forget what lies in memory only; return how many events that were."""
@@ -232,12 +215,13 @@ class Backlog:
     def tend(self) -> None:
         """Do what takes time: delete, make and sync files, find the spools of dead processes. Blocks."""
         now = self._monotonic()
-        own = self._own
+        own = self.own
         if own is None and now >= self._open_at:
             self.open()
         if own is not None:
             own.tidy()
             own.prepare()
+            own.unmap_ahead(self._lock)
             with self._lock:
                 own.rotate()
             own.sync()
@@ -252,7 +236,7 @@ class Backlog:
                     "room", f"the spool has room again; {refused} usage events were dropped"
                 )
         if self._destination is not None:
-            self._inheritance.tend(self._destination, self._own.folder if self._own is not None else None)
+            self._inheritance.tend(self._destination, self.own.folder if self.own is not None else None)
 
     def _complain_of_disk(self, reason: str) -> None:
         if not self._has_complained:
@@ -263,12 +247,12 @@ class Backlog:
 
     def release(self) -> None:
         """Leave what is on disk to the next process."""
-        if self._own is not None:
-            self._own.release()
+        if self.own is not None:
+            self.own.release()
         self._inheritance.release()
 
     def forget(self) -> None:
         """Close what belongs to the parent process, in a forked child."""
-        if self._own is not None:
-            self._own.forget()
+        if self.own is not None:
+            self.own.forget()
         self._inheritance.forget()

@@ -1,14 +1,13 @@
 """The spool that this process writes."""
 
 import itertools
+import threading
 import time
-from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
-from tokentide.producers.cloud_event import Record
-from tokentide.producers.segment import MOST_BODY_BYTES, SEGMENT_BYTES, Segment, pack
-from tokentide.producers.spool import Place, Spool
+from tokentide.producers.segment import MOST_FRAME_BYTES, SEGMENT_BYTES, Segment
+from tokentide.producers.spool import Spool
 from tokentide.producers.spool_folder import bytes_of, new_owner
 
 __all__ = ["SpoolFullError", "SpoolWriter"]
@@ -17,7 +16,6 @@ _AGAIN_SECONDS = 10.0
 _MOST_AGE_SECONDS = 3600.0
 _LEAST_SEGMENTS = 2
 _LOOK_SECONDS = 5.0
-_MOST_FRESH = 256
 
 
 class SpoolFullError(Exception):
@@ -27,8 +25,8 @@ class SpoolFullError(Exception):
 class SpoolWriter(Spool):
     """A spool with a segment that is written and one, made in advance, that comes next.
 
-    All owners of a destination together hold `most_bytes` at most; each may always have two segments. Raises
-    OSError when the first segment cannot be made.
+    All owners of a destination together hold `most_bytes` at most; each may always have two segments. The caller
+    holds a lock around each call, except of `append`. Raises OSError when the first segment cannot be made.
     """
 
     def __init__(
@@ -49,8 +47,7 @@ class SpoolWriter(Spool):
         self._again_at = self._looked_at = self._synced_at = 0.0
         self._spare: Segment | None = None
         self._unsynced: list[Segment] = []
-        self._fresh: deque[tuple[Place, Record]] = deque(maxlen=_MOST_FRESH)
-        """The last records that were written and not handed on."""
+        self._is_sealed = False
         self.trouble: OSError | None = None
         """Why no segment can be made, while that is so."""
         try:
@@ -60,31 +57,28 @@ class SpoolWriter(Spool):
             raise
         self._ahead.append(self._current)
 
-    def append(self, record: Record) -> Place | None:
-        """Write the record and return its place; None when the disk takes no more.
+    def append(self, frame: bytes) -> bool:
+        """Write the event; return False, nothing is written then, when `put` must be asked. Needs no lock."""
+        try:
+            self._current.write(frame)
+        except ValueError:
+            return False
+        return True
 
-        Raises SpoolFullError when the bound is reached. Costs some microseconds, and some hundred when no spare
-        segment is ready.
+    def put(self, frame: bytes) -> bool:
+        """Write the event, into a new segment if need be; return False when the disk takes no more.
+
+        Raises SpoolFullError when the bound is reached. Costs some hundred microseconds when no spare is ready.
         """
-        body = pack(record)
-        size = len(body)
-        if not self._current.has_room(size) and (size > MOST_BODY_BYTES or not self._next_segment()):
-            return None
-        place = Place(self._current, self._current.append(body))
-        self.waiting += 1
-        self.behind += 1
-        self._fresh.append((place, record))
-        return place
+        while not self.append(frame):
+            if len(frame) > MOST_FRAME_BYTES or self._is_sealed or not self._next_segment():
+                return False
+        return True
 
-    def next(self) -> tuple[Place, Record] | None:
-        """Return the first record that was not handed on; what was written just now need not be read again."""
-        fresh = self._fresh
-        while len(fresh) > self.behind:
-            fresh.popleft()
-        # Only of a segment that is being read: others may have to be mapped first.
-        if fresh and len(fresh) == self.behind and fresh[0][0].segment is self._reading:
-            return fresh[0]
-        return super().next()
+    def seal(self) -> None:
+        """Take nothing any more."""
+        self._is_sealed = True
+        self._current.seal()
 
     def _next_segment(self) -> bool:
         segment, self._spare = self._spare, None
@@ -101,12 +95,9 @@ class SpoolWriter(Spool):
         segment.begin()
         before, self._current = self._current, segment
         self._ahead.append(segment)
-        before.is_sealed = True
+        before.seal()
         if self._fsync_seconds:
             self._unsynced.append(before)
-        if before in self._ahead and before.waiting:
-            before.unmap()  # none of it was handed on: it is mapped again when its turn comes
-        self._finish_if_done(before)
         return True
 
     @property
@@ -141,10 +132,22 @@ class SpoolWriter(Spool):
                 self._note(error)
 
     def rotate(self) -> None:
-        """Begin a new segment when this one is old, so that an age says something of each of its records."""
+        """Begin a new segment when this one is old, so that an age says something of each of its events."""
         is_old = time.time() - self._current.made > _MOST_AGE_SECONDS
-        if is_old and self._spare is not None:
+        if is_old and self._spare is not None and not self._is_sealed:
             self._next_segment()
+
+    def unmap_ahead(self, lock: threading.RLock) -> None:
+        """Unmap segments of which nothing was handed on: an outage may fill many. One thread at a time."""
+        for segment in tuple(self._ahead):
+            if segment.is_sealed and not segment.is_counted:
+                waiting = segment.count(is_patient=True)
+                with lock:
+                    if segment in self._ahead:
+                        segment.is_counted = True
+                        segment.waiting = waiting
+                        self.waiting += waiting
+                        segment.unmap()
 
     def sync(self) -> None:
         """Have the disk store what was appended, when it is time. Blocks; one thread at a time, without the lock."""
@@ -155,7 +158,6 @@ class SpoolWriter(Spool):
         sealed, self._unsynced = self._unsynced, []
         for segment in (*sealed, self._current):
             try:
-                if segment.waiting:
-                    segment.sync()
+                segment.sync()
             except OSError:
                 continue  # Kafka had it all meanwhile, and it is deleted; or the disk is gone
