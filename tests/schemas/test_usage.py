@@ -84,12 +84,12 @@ def test_a_process_that_is_restored_twice_from_one_snapshot_makes_other_ids(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     new_event_id()
-    digits, made_ns, clock_ns = list(event_id._ready), event_id._made_ns, time.time_ns
+    state, seeded_ns, clock_ns = event_id._generator.getstate(), event_id._seeded_ns, time.time_ns
     restored = []
 
     for seconds in (3600, 7200):
-        monkeypatch.setattr(event_id, "_ready", list(digits))
-        monkeypatch.setattr(event_id, "_made_ns", made_ns)
+        event_id._generator.setstate(state)
+        monkeypatch.setattr(event_id, "_seeded_ns", seeded_ns)
         monkeypatch.setattr(time, "time_ns", lambda seconds=seconds: clock_ns() + seconds * 10**9)
         restored.append({random_part(new_event_id()) for _ in range(100)})
 

@@ -61,7 +61,7 @@ def quick_event(fields: dict[str, Any]) -> tuple[QuickEvent, bytes] | None:
     elif event.total_tokens != total:
         return None
     for name in _PART_NAMES.intersection(fields):
-        if not _fits(event, name):
+        if getattr(event, name) and not _fits(event, name):
             return None
     # Other mappings are no JSON to the model.
     if type(fields.get("tags", _NO_DICT)) is not dict or type(fields.get("metadata", _NO_DICT)) is not dict:

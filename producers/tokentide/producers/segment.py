@@ -153,6 +153,11 @@ class Segment:
         self.made = time.time()
         self._mapped()[:FIRST] = _HEADER.pack(_MAGIC, int(self.made * 1000))
 
+    @property
+    def size(self) -> int:
+        """Where the next frame will stand, while none is refused."""
+        return self._mapped().tell()
+
     def seal(self) -> None:
         """Have nothing appended any more. What was appended is there when this returns."""
         # Whoever has got hold of `write` before finds no room behind the end.

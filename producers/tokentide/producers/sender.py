@@ -24,6 +24,8 @@ __all__ = ["Sender"]
 _REST_SECONDS = 0.1
 _RETRY_SECONDS = 0.005
 _POLL_SECONDS = 0.02
+# While there is more to do than the thread can, it looks after the spool so often.
+_TEND_SECONDS = 0.05
 # The thread handles a few events at once, more when many wait, and pauses for the service's own threads: who wants
 # the interpreter's lock gets it when this thread sleeps, not when it merely lets go of it for a moment.
 _LEAST_BURST = 3
@@ -218,7 +220,7 @@ class Sender:
     def _serve(self, client: Producer) -> None:
         while self._client is client:
             try:
-                self.drain()
+                self.drain(time.monotonic() + _TEND_SECONDS)
                 self._backlog.tend()
                 if self._losses.is_due:
                     self._losses.tell(client)

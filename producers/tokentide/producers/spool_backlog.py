@@ -146,6 +146,8 @@ class Backlog:
             return False
         self._is_inside = True
         try:
+            if self.own is not None:
+                self.own.rotate()
             return all(self._hand_one(produce, with_adopted) for _ in range(most))
         finally:
             self._is_inside = False
@@ -222,8 +224,6 @@ class Backlog:
             own.tidy()
             own.prepare()
             own.unmap_ahead(self._lock)
-            with self._lock:
-                own.rotate()
             own.sync()
             if own.trouble is not None:
                 self._complain_of_disk(str(own.trouble))

@@ -16,6 +16,7 @@ _AGAIN_SECONDS = 10.0
 _MOST_AGE_SECONDS = 3600.0
 _LEAST_SEGMENTS = 2
 _LOOK_SECONDS = 5.0
+_NEARLY_FULL_BYTES = SEGMENT_BYTES * 7 // 8
 
 
 class SpoolFullError(Exception):
@@ -132,9 +133,14 @@ class SpoolWriter(Spool):
                 self._note(error)
 
     def rotate(self) -> None:
-        """Begin a new segment when this one is old, so that an age says something of each of its events."""
+        """Begin a new segment when this one is nearly full, or so old that its age would say little of its events.
+
+        Who tracks an event finds room then, and need not wait for a lock.
+        """
+        if self._spare is None or self._is_sealed:
+            return
         is_old = time.time() - self._current.made > _MOST_AGE_SECONDS
-        if is_old and self._spare is not None and not self._is_sealed:
+        if is_old or self._current.size > _NEARLY_FULL_BYTES:
             self._next_segment()
 
     def unmap_ahead(self, lock: threading.RLock) -> None:
