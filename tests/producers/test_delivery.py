@@ -195,6 +195,34 @@ def test_eight_threads_deliver_each_event_exactly_once(broker: str, topic: str, 
         assert own == sorted(own)
 
 
+def test_what_is_accepted_while_the_producer_closes_arrives(broker: str, topic: str, read: Read) -> None:
+    accepted: list[str] = []
+
+    def track_until_refused(producer: UsageProducer, name: str) -> None:
+        number = 0
+        while producer.track(event_id=f"{name}-{number}", provider="openai", model="m"):
+            accepted.append(f"{name}-{number}")
+            number += 1
+
+    for attempt in range(10):
+        producer = UsageProducer(broker=broker, topic=topic)
+        threads = [
+            threading.Thread(target=track_until_refused, args=(producer, f"{attempt}-{thread}"))
+            for thread in range(4)
+        ]
+        for each in threads:
+            each.start()
+        time.sleep(0.01)
+        producer.close()
+        for each in threads:
+            each.join()
+    with UsageProducer(broker=broker, topic=topic) as heir:
+        assert heir.recover(20)
+
+    assert len(accepted) > 400
+    assert set(ids(read())) == set(accepted)
+
+
 def test_it_works_from_asyncio(broker: str, topic: str, read: Read) -> None:
     async def service() -> int:
         producer = UsageProducer(broker=broker, topic=topic)

@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tokentide.producers.cloud_event import record_from
-from tokentide.producers.segment import FIRST, SEGMENT_BYTES, DamagedError, body_of, pack, unpack
+from tokentide.producers.frame import DamagedError, body_of, pack, unpack
+from tokentide.producers.segment import FIRST, SEGMENT_BYTES
 from tokentide.producers.spool import Place, Spool
 from tokentide.producers.spool_folder import (
     Destination,

@@ -7,8 +7,8 @@ from typing import Any
 from tokentide.producers.cloud_event import json_of, source_of
 from tokentide.producers.complaints import Complaints
 from tokentide.producers.counters import Tally
+from tokentide.producers.frame import pack
 from tokentide.producers.quick_event import QuickEvent, quick_event
-from tokentide.producers.segment import pack
 from tokentide.schemas import InvalidEventError, UsageEvent, new_event_id
 from tokentide.schemas.usage_struct import FIELDS
 

@@ -153,7 +153,8 @@ class UsageProducer:
         with self._lock:
             if self._closed:
                 return 0
-            self._closed = self._sender.is_closing = True
+            self._closed = True
+            self._sender.begin_to_close()
             self._backlog.seal()
         before = self.counters
         left = self.flush(self._settings.exit_timeout_seconds if timeout is None else timeout)

@@ -2,8 +2,7 @@
 
 The file is allocated in full when it is made and written through a memory map: an append is a copy into the page
 cache, without a system call, so it neither waits for the disk nor gives up the interpreter's lock. What was copied
-outlives the process. After the header (magic, when it was made) stand frames: length and CRC32 of the body, the mark,
-the body, which is the CloudEvents source and the event's JSON. A length of zero ends them.
+outlives the process. After the header (magic, when it was made) stand the frames. A length of zero ends them.
 
 Appending needs no lock: the map copies a whole frame to its position and moves that on, in one call of C under the
 interpreter's lock, or refuses. So a thread of the service that tracks an event never waits for another one.
@@ -16,33 +15,18 @@ import struct
 import time
 import zlib
 from collections.abc import Callable
-from functools import lru_cache
 from pathlib import Path
 from typing import NoReturn
 
-import msgspec
+from tokentide.producers.cloud_event import Record
+from tokentide.producers.frame import DONE, FRAME, LENGTH, MARK, DamagedError, unpack
 
-from tokentide.producers.cloud_event import Record, record_from
-
-__all__ = [
-    "FIRST",
-    "MOST_FRAME_BYTES",
-    "SEGMENT_BYTES",
-    "DamagedError",
-    "Segment",
-    "body_of",
-    "pack",
-    "unpack",
-]
+__all__ = ["FIRST", "MOST_FRAME_BYTES", "SEGMENT_BYTES", "Segment"]
 
 SEGMENT_BYTES = 4 * 1024 * 1024
 _MAGIC = b"tktspol2"
 _HEADER = struct.Struct("<8sQ")
-_FRAME = struct.Struct("<IIB")
-_LENGTH = struct.Struct("<I")
-_MARK = 8
-_WAITING, _DONE = 0, 1
-_NOTHING = bytes(_LENGTH.size)
+_NOTHING = bytes(LENGTH.size)
 _PAGE = mmap.PAGESIZE
 # Between two pauses for the service's threads.
 _COUNT_BATCH = 64
@@ -51,10 +35,6 @@ _COUNT_PAUSE_SECONDS = 0.0002
 FIRST = _HEADER.size
 """Where the first record stands."""
 MOST_FRAME_BYTES = SEGMENT_BYTES - FIRST
-
-
-class DamagedError(Exception):
-    """Raised when the bytes at a place are no record."""
 
 
 def _refuse(frame: bytes) -> NoReturn:
@@ -132,15 +112,15 @@ class Segment:
         Who is patient pauses now and then, for the threads of the service.
         """
         view, place, waiting, seen = self._mapped(), FIRST, 0, 0
-        while place + _FRAME.size <= self._end:
-            length, _, mark = _FRAME.unpack_from(view, place)
+        while place + FRAME.size <= self._end:
+            length, _, mark = FRAME.unpack_from(view, place)
             if length == 0:
                 break
-            after = place + _FRAME.size + length
+            after = place + FRAME.size + length
             if after > self._end:
                 self.is_damaged = True
                 break
-            waiting += mark != _DONE
+            waiting += mark != DONE
             place = after
             seen += 1
             if is_patient and seen % _COUNT_BATCH == 0:
@@ -167,23 +147,23 @@ class Segment:
 
     def has(self, place: int) -> bool:
         """Return whether an event stands at the place, behind all that stand before it."""
-        start = place + _FRAME.size
-        return start <= self._end and self._mapped()[place : place + _LENGTH.size] != _NOTHING
+        start = place + FRAME.size
+        return start <= self._end and self._mapped()[place : place + LENGTH.size] != _NOTHING
 
     def after(self, place: int) -> int:
         """Return the place behind the record."""
-        (length,) = _LENGTH.unpack_from(self._mapped(), place)
-        return int(place + _FRAME.size + length)
+        (length,) = LENGTH.unpack_from(self._mapped(), place)
+        return int(place + FRAME.size + length)
 
     def is_done(self, place: int) -> bool:
         """Return whether Kafka has the record."""
-        return self._mapped()[place + _MARK] == _DONE
+        return self._mapped()[place + MARK] == DONE
 
     def read(self, place: int) -> Record:
         """Return the record. Raises DamagedError when its bytes are not those that were written."""
         view = self._mapped()
-        length, crc, _ = _FRAME.unpack_from(view, place)
-        start = place + _FRAME.size
+        length, crc, _ = FRAME.unpack_from(view, place)
+        start = place + FRAME.size
         body = view[start : start + length]
         if zlib.crc32(body) != crc:
             raise DamagedError(f"{self.path} is damaged at byte {place}")
@@ -191,7 +171,7 @@ class Segment:
 
     def mark_done(self, place: int) -> None:
         """Remember that Kafka has the record, or will never take it."""
-        self._mapped()[place + _MARK] = _DONE
+        self._mapped()[place + MARK] = DONE
         self.waiting -= 1
 
     def map(self) -> None:
@@ -231,31 +211,3 @@ def _allocate(descriptor: int) -> None:
         os.posix_fallocate(descriptor, 0, SEGMENT_BYTES)
     elif os.write(descriptor, bytes(SEGMENT_BYTES)) != SEGMENT_BYTES:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-
-def pack(value: bytes, source: bytes) -> bytes:
-    """Return the frame of the event that has this JSON and this CloudEvents source."""
-    begin, crc = _beginning(source)
-    return _FRAME.pack(len(begin) + len(value), zlib.crc32(value, crc), _WAITING) + begin + value
-
-
-@lru_cache(maxsize=256)
-def _beginning(source: bytes) -> tuple[bytes, int]:
-    """Return how the body begins, and its CRC32."""
-    begin = _LENGTH.pack(len(source)) + source
-    return begin, zlib.crc32(begin)
-
-
-def body_of(frame: bytes) -> bytes:
-    """Return the body in a frame that `pack` made."""
-    return frame[_FRAME.size :]
-
-
-def unpack(body: bytes) -> Record:
-    """Return the record of a body. Raises DamagedError for bytes that are none."""
-    try:
-        (length,) = _LENGTH.unpack_from(body)
-        start = _LENGTH.size + length
-        return record_from(body[start:], body[_LENGTH.size : start])
-    except (struct.error, msgspec.MsgspecError) as error:
-        raise DamagedError(str(error)) from error

@@ -3,12 +3,13 @@
 import contextlib
 import math
 import queue
+import sys
 import threading
 import time
-from collections import deque
 
 from confluent_kafka import KafkaError, KafkaException, Producer
 
+from tokentide.producers.answers import COURTESY_SECONDS, Answers, is_refusal
 from tokentide.producers.cloud_event import Record
 from tokentide.producers.complaints import Complaints, LibrdkafkaLog, reason_of
 from tokentide.producers.counters import Counters, Tally
@@ -31,11 +32,10 @@ _TEND_SECONDS = 0.05
 _LEAST_BURST = 3
 _MOST_BURST = 20
 _BEHIND_FOR_ONE_MORE = 256
-_COURTESY_SECONDS = 0.0002
-# Who tracks without a pause leaves the thread little time, and would fill the spool though Kafka keeps up.
+# Who tracks without a pause leaves the thread little time, and would fill the spool though Kafka keeps up. So it
+# helps when it can have the lock at once; when even that is not enough it waits for the lock.
+_MUCH_BEHIND = 8_000
 _MOST_BEHIND = 10_000
-# What Kafka says of an event that it will never take; everything else may change.
-_REFUSALS = frozenset({KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.INVALID_RECORD})
 
 
 class Sender:
@@ -62,18 +62,13 @@ class Sender:
         self._tally = tally
         self._losses = losses
         self._complaints = complaints
-        self._report = self._on_delivery
+        self._answers = Answers(lock, backlog, tally, losses, complaints)
         # A queue of this kind may be filled by a signal handler that interrupts this thread filling it.
         self._bell = queue.SimpleQueue[None]()
         self._bell_is_due = False
-        # Filled by whatever thread serves the client, emptied by who holds the lock.
-        self._stored: deque[Ticket] = deque()
-        self._burst = _LEAST_BURST
-        self._help_from = _MOST_BEHIND
+        self._help_from = _MUCH_BEHIND
         self._client = None
         self._thread = None
-        self.is_closing = False
-        """Whether what fails from now on is told by whoever closes."""
 
     @property
     def is_running(self) -> bool:
@@ -84,7 +79,7 @@ class Sender:
     def counters(self) -> Counters:
         """What became of the events so far."""
         with self._lock:
-            self._settle(len(self._stored))
+            self._answers.settle()
             return self._tally.snapshot(self._backlog.spooled)
 
     def start(self) -> None:
@@ -99,12 +94,17 @@ class Sender:
         self._backlog.open()
         thread = threading.Thread(target=self._serve, args=(client,), name="tokentide-producer", daemon=True)
         self._client, self._thread = client, thread
+        self._answers.patient_thread = thread
         try:
             thread.start()
         except RuntimeError:
             self._client = self._thread = None
             raise
         close_at_worker_exit()
+
+    def begin_to_close(self) -> None:
+        """Have what fails from now on told by whoever closes."""
+        self._answers.is_closing = True
 
     def start_again(self) -> None:
         """Start in a forked child, or after no thread could be started. The lock is held."""
@@ -120,13 +120,13 @@ class Sender:
         if self._bell_is_due:
             self._bell_is_due = False
             self._bell.put(None)
-        # Who cannot have the lock at once does not wait for it.
-        if number >= self._help_from and self._lock.acquire(blocking=False):
+        beyond = number - self._help_from
+        if beyond >= 0 and self._lock.acquire(blocking=beyond >= _MOST_BEHIND - _MUCH_BEHIND):
             try:
                 client = self._client
-                if client is not None and len(client) < self._settings.queue_events:
+                if client is not None:
                     self._backlog.drain(self.produce, 2, with_adopted=False)
-                self._help_from = self._tally.number_with(_MOST_BEHIND)
+                    self._call_for_help(client)
             finally:
                 self._lock.release()
 
@@ -135,7 +135,7 @@ class Sender:
         client = self._client
         if client is None:
             return False
-        ticket.report = self._report
+        ticket.report = self._answers.take
         try:
             client.produce(
                 self._settings.topic,
@@ -147,11 +147,10 @@ class Sender:
         except BufferError:
             return False
         except KafkaException as error:
-            if ticket.segment is not None and error.args[0].code() not in _REFUSALS:
+            if ticket.segment is not None and not is_refusal(error.args[0]):
                 self._complaints.warn("failed", f"usage events wait: {reason_of(error)}")
                 return False
-            self._backlog.done(ticket)
-            self._refuse(ticket, f"a usage event was refused: {reason_of(error)}")
+            self._answers.refuse(ticket, error.args[0])
             return True
         if ticket.is_own:
             self._tally.count_handed()
@@ -160,7 +159,7 @@ class Sender:
     def drain(self, until: float = math.inf) -> None:
         """Hand on what waits, as far as there is room, and as the monotonic clock is not much beyond `until`."""
         while self._step() and time.monotonic() < until:
-            time.sleep(_COURTESY_SECONDS)
+            time.sleep(COURTESY_SECONDS)
 
     def _step(self) -> bool:
         """Hand on some events, and settle some that are stored; return whether there may be more to do now."""
@@ -169,25 +168,19 @@ class Sender:
             if client is None:
                 return False
             behind = self._tally.queued + self._backlog.spooled
-            burst = self._burst = min(_MOST_BURST, _LEAST_BURST + behind // _BEHIND_FOR_ONE_MORE)
-            self._settle(2 * burst)
+            burst = min(_MOST_BURST, _LEAST_BURST + behind // _BEHIND_FOR_ONE_MORE)
+            self._answers.most_at_once = 2 * burst
+            self._answers.settle(2 * burst)
             # Old events leave half of the queue to new ones.
             has_room = len(client) * 2 < self._settings.queue_events
             is_more = self._backlog.drain(self.produce, burst, with_adopted=has_room)
-            self._help_from = self._tally.number_with(_MOST_BEHIND)
-            return is_more or len(self._stored) > 0
+            self._call_for_help(client)
+            return is_more or self._answers.are_waiting
 
-    def _settle(self, most: int) -> None:
-        """Tell the backlog and the tally of at most so many events that Kafka stored. The lock is held."""
-        own = others = 0
-        while own + others < most and self._stored:
-            ticket = self._stored.popleft()
-            self._backlog.done(ticket)
-            own += ticket.is_own
-            others += not ticket.is_own
-        if own or others:
-            self._losses.reached()
-            self._tally.count_delivered(own, others)
+    def _call_for_help(self, client: Producer) -> None:
+        """Say from which event on the thread is far behind; nobody can help while the client has no room."""
+        has_room = len(client) < self._settings.queue_events
+        self._help_from = self._tally.number_with(_MUCH_BEHIND) if has_room else sys.maxsize
 
     def await_answers(self, seconds: float) -> bool:
         """Wait for answers, at most so long; return False, at once, when none is under way."""
@@ -210,7 +203,7 @@ class Sender:
         client.flush(1.0)
         thread.join(1.0)
         with self._lock:
-            self._settle(len(self._stored))
+            self._answers.settle()
 
     def forget(self) -> None:
         """Leave the client to the parent process, in a forked child."""
@@ -240,32 +233,6 @@ class Sender:
         with contextlib.suppress(queue.Empty):
             self._bell.get(timeout=seconds)
         self._bell_is_due = False
-
-    def _refuse(self, ticket: Ticket, sentence: str) -> None:
-        if ticket.is_own:
-            self._tally.count_failed()
-        if not self.is_closing:
-            self._complaints.warn("failed", sentence)
-
-    def _on_delivery(self, ticket: Ticket, error: KafkaError | None) -> None:
-        if error is None:
-            # No lock: this is called for each event, and the service's threads would have to wait for it.
-            self._stored.append(ticket)
-            if len(self._stored) % (2 * self._burst) == 0 and threading.current_thread() is self._thread:
-                time.sleep(_COURTESY_SECONDS)
-            return
-        with self._lock:
-            if ticket.is_own:
-                self._tally.count_returned()
-            if ticket.segment is None:
-                self._refuse(ticket, f"a usage event was given up: {reason_of(error)}")
-            elif error.code() in _REFUSALS:
-                self._backlog.done(ticket)
-                self._refuse(ticket, f"a usage event was refused: {reason_of(error)}")
-            else:
-                self._backlog.put_back(ticket)
-                if not self.is_closing:
-                    self._complaints.warn("again", f"a usage event is sent again: {reason_of(error)}")
 
     def _on_error(self, error: KafkaError) -> None:
         counters = self.counters

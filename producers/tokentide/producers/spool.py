@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tokentide.producers.cloud_event import Record
-from tokentide.producers.segment import FIRST, DamagedError, Segment
+from tokentide.producers.frame import DamagedError
+from tokentide.producers.segment import FIRST, Segment
 
 __all__ = ["Place", "Spool"]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from tokentide.producers.cloud_event import Record
 from tokentide.producers.complaints import Complaints
 from tokentide.producers.fallback import Fallback
-from tokentide.producers.segment import body_of, unpack
+from tokentide.producers.frame import body_of, unpack
 from tokentide.producers.settings import ProducerSettings
 from tokentide.producers.spool import Place, Spool
 from tokentide.producers.spool_folder import Destination, default_roots, destination_folder

@@ -49,6 +49,7 @@ class SpoolWriter(Spool):
         self._spare: Segment | None = None
         self._unsynced: list[Segment] = []
         self._is_sealed = False
+        self._making = threading.RLock()
         self.trouble: OSError | None = None
         """Why no segment can be made, while that is so."""
         try:
@@ -82,17 +83,18 @@ class SpoolWriter(Spool):
         self._current.seal()
 
     def _next_segment(self) -> bool:
-        segment, self._spare = self._spare, None
-        if segment is None:
-            if self._monotonic() < self._again_at:
-                return False
-            if self._is_full():
-                raise SpoolFullError
-            try:
-                segment = self._make()
-            except OSError as error:
-                self._note(error)
-                return False
+        with self._making:  # whoever makes the spare at this moment makes it for this thread
+            segment, self._spare = self._spare, None
+            if segment is None:
+                if self._monotonic() < self._again_at:
+                    return False
+                if self._is_full():
+                    raise SpoolFullError
+                try:
+                    segment = self._make()
+                except OSError as error:
+                    self._note(error)
+                    return False
         segment.begin()
         before, self._current = self._current, segment
         self._ahead.append(segment)
@@ -126,11 +128,12 @@ class SpoolWriter(Spool):
         if now >= self._looked_at + _LOOK_SECONDS:
             self._looked_at = now
             self._foreign_bytes = bytes_of(self._destination, but=self.folder)
-        if self._spare is None and now >= self._again_at and not self._is_full():
-            try:
-                self._spare = self._make()
-            except OSError as error:
-                self._note(error)
+        with self._making:
+            if self._spare is None and now >= self._again_at and not self._is_full():
+                try:
+                    self._spare = self._make()
+                except OSError as error:
+                    self._note(error)
 
     def rotate(self) -> None:
         """Begin a new segment when this one is nearly full, or so old that its age would say little of its events.
