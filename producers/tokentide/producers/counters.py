@@ -76,14 +76,12 @@ class Tally:
             self._failed += events
 
     def count_handed(self) -> None:
-        """Count an event that is on its way to Kafka."""
-        with self._lock:
-            self._in_flight += 1
+        """Count an event that is on its way to Kafka. One thread at a time, as the others that count such events."""
+        self._in_flight += 1
 
     def count_returned(self) -> None:
         """Count an event that is not on its way any more, and not stored."""
-        with self._lock:
-            self._in_flight -= 1
+        self._in_flight -= 1
 
     def count_delivered(self, events: int, recovered: int) -> None:
         """Count events that Kafka stored: own ones, and those of earlier processes."""

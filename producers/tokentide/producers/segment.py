@@ -18,15 +18,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
-from tokentide.producers.cloud_event import Record
-from tokentide.producers.frame import DONE, FRAME, LENGTH, MARK, DamagedError, unpack
+from tokentide.producers.frame import DONE, FRAME, LENGTH, MARK, DamagedError
 
 __all__ = ["FIRST", "MOST_FRAME_BYTES", "SEGMENT_BYTES", "Segment"]
 
 SEGMENT_BYTES = 4 * 1024 * 1024
 _MAGIC = b"tktspol2"
 _HEADER = struct.Struct("<8sQ")
-_NOTHING = bytes(LENGTH.size)
 _PAGE = mmap.PAGESIZE
 # Between two pauses for the service's threads.
 _COUNT_BATCH = 64
@@ -145,32 +143,34 @@ class Segment:
         self.write = _refuse
         self.is_sealed = True
 
-    def has(self, place: int) -> bool:
-        """Return whether an event stands at the place, behind all that stand before it."""
-        start = place + FRAME.size
-        return start <= self._end and self._mapped()[place : place + LENGTH.size] != _NOTHING
-
     def after(self, place: int) -> int:
-        """Return the place behind the record."""
+        """Return the place behind the event."""
         (length,) = LENGTH.unpack_from(self._mapped(), place)
         return int(place + FRAME.size + length)
 
-    def is_done(self, place: int) -> bool:
-        """Return whether Kafka has the record."""
-        return self._mapped()[place + MARK] == DONE
+    def read(self, place: int) -> tuple[bytes | None, int] | None:
+        """Return the body of the event at the place, without it when Kafka has the event, and the place behind it.
 
-    def read(self, place: int) -> Record:
-        """Return the record. Raises DamagedError when its bytes are not those that were written."""
-        view = self._mapped()
-        length, crc, _ = FRAME.unpack_from(view, place)
+        None when no event stands there, behind all that stand before it. Raises DamagedError when the bytes are not
+        those that were written.
+        """
         start = place + FRAME.size
-        body = view[start : start + length]
+        if start > self._end:
+            return None
+        view = self._mapped()
+        length, crc, mark = FRAME.unpack_from(view, place)
+        if length == 0:
+            return None
+        end = start + length
+        if mark == DONE:
+            return None, end
+        body = view[start:end]
         if zlib.crc32(body) != crc:
             raise DamagedError(f"{self.path} is damaged at byte {place}")
-        return unpack(body)
+        return body, end
 
     def mark_done(self, place: int) -> None:
-        """Remember that Kafka has the record, or will never take it."""
+        """Remember that Kafka has the event, or will never take it."""
         self._mapped()[place + MARK] = DONE
         self.waiting -= 1
 

@@ -4,20 +4,13 @@ import os
 from collections import deque
 from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple
 
 from tokentide.producers.cloud_event import Record
-from tokentide.producers.frame import DamagedError
+from tokentide.producers.frame import DamagedError, unpack
 from tokentide.producers.segment import FIRST, Segment
+from tokentide.producers.spool_ticket import Ticket
 
-__all__ = ["Place", "Spool"]
-
-
-class Place(NamedTuple):
-    """Where a record stands."""
-
-    segment: Segment
-    offset: int
+__all__ = ["Spool"]
 
 
 class Spool:
@@ -26,6 +19,9 @@ class Spool:
     The caller holds a lock around each call; `tidy` and `release` are for one thread at a time. No method raises,
     except those of `SpoolWriter` that say so.
     """
+
+    is_own = False
+    """Whether this process writes it."""
 
     def __init__(self, folder: Path, descriptor: int, segments: Iterable[Segment]) -> None:
         self.folder = folder
@@ -60,21 +56,28 @@ class Spool:
         """Whether Kafka has everything."""
         return self.waiting == 0 and self.is_read
 
-    def next(self) -> tuple[Place, Record] | None:
+    def next(self) -> tuple[Ticket, Record] | None:
         """Return the first event that was not handed on; None when there is none, or it cannot be read now."""
         while self._descriptor is not None:
             segment, offset = self._reading, self._offset
-            if segment is None or not segment.has(offset):
+            if segment is None:
                 if not self._turn_page():
                     return None
                 continue
             try:
-                if not segment.is_done(offset):
-                    return Place(segment, offset), segment.read(offset)
+                found = segment.read(offset)
+                if found is None:
+                    if not self._turn_page():
+                        return None
+                    continue
+                body, end = found
+                if body is not None:
+                    return Ticket(self, segment, offset, end), unpack(body)
             except DamagedError:
                 segment.is_damaged = True
                 self._lose(segment, 1)
-            self._offset = segment.after(offset)
+                end = segment.after(offset)
+            self._offset = end
         return None
 
     def _turn_page(self) -> bool:
@@ -118,30 +121,36 @@ class Spool:
         asides, self._asides = self._asides, []
         return asides
 
-    def hand(self, place: Place) -> None:
+    def hand(self, ticket: Ticket) -> None:
         """Remember that the event, which `next` returned, is with Kafka's client."""
-        segment = place.segment
-        if not segment.is_counted:
+        segment = ticket.segment
+        if segment is not None and not segment.is_counted:
             segment.waiting += 1
             self.waiting += 1
-        self._offset = segment.after(place.offset)
+        self._offset = ticket.end
 
-    def again(self, place: Place) -> Record | None:
-        """Return the record of a place that was handed on before; None, and it is lost, when it cannot be read."""
-        try:
-            return place.segment.read(place.offset)
-        except DamagedError:
-            place.segment.is_damaged = True
-            self._lost += 1
-            self.done(place)
+    def again(self, ticket: Ticket) -> Record | None:
+        """Return the record of an event that was handed on before; None, and it is lost, when it cannot be read."""
+        segment = ticket.segment
+        if segment is None:
             return None
+        try:
+            found = segment.read(ticket.offset)
+            if found is not None and found[0] is not None:
+                return unpack(found[0])
+        except DamagedError:
+            pass
+        segment.is_damaged = True
+        self._lost += 1
+        self.done(ticket)
+        return None
 
-    def done(self, place: Place) -> None:
+    def done(self, ticket: Ticket) -> None:
         """Remember that Kafka has the event, or will never take it."""
-        if self._descriptor is None:
+        segment = ticket.segment
+        if self._descriptor is None or segment is None:
             return
-        segment = place.segment
-        segment.mark_done(place.offset)
+        segment.mark_done(ticket.offset)
         self.waiting -= 1
         if segment.waiting == 0 and segment.is_sealed and segment is not self._reading:
             self._finished.append(segment)

@@ -11,7 +11,6 @@ from tokentide.producers.complaints import Complaints
 from tokentide.producers.fallback import Fallback
 from tokentide.producers.frame import body_of, unpack
 from tokentide.producers.settings import ProducerSettings
-from tokentide.producers.spool import Place, Spool
 from tokentide.producers.spool_folder import Destination, default_roots, destination_folder
 from tokentide.producers.spool_inheritance import Inheritance, warn_of_damage
 from tokentide.producers.spool_ticket import Ticket
@@ -48,7 +47,7 @@ class Backlog:
         self._lost = lost
         self._monotonic = monotonic
         self._fallback = Fallback(settings.fallback_events)
-        self._in_memory = Ticket(None, None, True)
+        self._in_memory = Ticket()
         self.own: SpoolWriter | None = None
         """The spool of this process, once it is open."""
         self._inheritance = Inheritance(settings.spool_max_age_seconds, lock, complaints, monotonic)
@@ -161,7 +160,7 @@ class Backlog:
         if len(self._fallback):
             self._settle()
         if self.own is not None and (found := self.own.next()) is not None:
-            return self._hand(self.own, *found, produce, is_own=True)
+            return self._hand(*found, produce)
         frame = self._fallback.first()
         if frame is not None:
             if produce(unpack(body_of(frame)), self._in_memory):
@@ -169,31 +168,29 @@ class Backlog:
                 return True
             return False
         if with_adopted and (left := self._inheritance.next()) is not None:
-            return self._hand(*left, produce, is_own=False)
+            return self._hand(*left, produce)
         return False
 
     @staticmethod
-    def _hand(spool: Spool, place: Place, record: Record, produce: Produce, *, is_own: bool) -> bool:
-        if not produce(record, Ticket(spool, place, is_own)):
+    def _hand(ticket: Ticket, record: Record, produce: Produce) -> bool:
+        if not produce(record, ticket):
             return False
-        spool.hand(place)
+        if ticket.spool is not None:
+            ticket.spool.hand(ticket)
         return True
 
     def _hand_again(self, produce: Produce) -> bool:
         ticket = self._retries[0]
-        place = ticket.place
-        if ticket.spool is not None and place is not None:
-            record = ticket.spool.again(place)
-            if record is not None and not produce(record, ticket):
-                return False
+        record = ticket.spool.again(ticket) if ticket.spool is not None else None
+        if record is not None and not produce(record, ticket):
+            return False
         self._retries.popleft()
         return True
 
     def done(self, ticket: Ticket) -> None:
         """Forget an event: Kafka has it, or refuses it for good."""
-        place = ticket.place
-        if ticket.spool is not None and place is not None:
-            ticket.spool.done(place)
+        if ticket.spool is not None:
+            ticket.spool.done(ticket)
 
     def put_back(self, ticket: Ticket) -> None:
         """Have an event sent again, in a second, from the disk."""

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from tokentide.producers.cloud_event import Record
 from tokentide.producers.complaints import Complaints
-from tokentide.producers.spool import Place, Spool
+from tokentide.producers.spool import Spool
 from tokentide.producers.spool_folder import adopt, owners
+from tokentide.producers.spool_ticket import Ticket
 
 __all__ = ["Inheritance", "warn_of_damage"]
 
@@ -42,11 +43,9 @@ class Inheritance:
         """How many events were found that Kafka has not."""
         return self._spool.waiting if self._spool else 0
 
-    def next(self) -> tuple[Spool, Place, Record] | None:
-        """Return the first event that was not handed on, and its spool; None when there is none now."""
-        spool = self._spool
-        found = spool.next() if spool is not None else None
-        return None if spool is None or found is None else (spool, *found)
+    def next(self) -> tuple[Ticket, Record] | None:
+        """Return the first event that was not handed on; None when there is none now."""
+        return self._spool.next() if self._spool is not None else None
 
     def look_again(self) -> int:
         """Have `tend` look for them at once; return how often it did before."""

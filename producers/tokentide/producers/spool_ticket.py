@@ -1,35 +1,38 @@
-"""What an event that is with Kafka's client is known by, until Kafka answers."""
+"""Which event it is that goes to Kafka's client, until Kafka answers."""
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from confluent_kafka import KafkaError, Message
 
-from tokentide.producers.spool import Place, Spool
+from tokentide.producers.segment import Segment
+
+if TYPE_CHECKING:
+    from tokentide.producers.spool import Spool
 
 __all__ = ["Ticket"]
 
 
 class Ticket:
-    """Which event it is, for when Kafka answers: the delivery report calls it.
+    """Where the event stands; the delivery report calls it. Without a spool it lies in memory only.
 
     One object an event, not the four of a partial and its tuples: with 100,000 events under way the garbage
     collector's looks at them cost more than writing them to the spool.
     """
 
-    __slots__ = ("is_own", "offset", "report", "segment", "spool")
+    __slots__ = ("end", "is_own", "offset", "report", "segment", "spool")
 
-    def __init__(self, spool: Spool | None, place: Place | None, is_own: bool) -> None:
+    def __init__(
+        self, spool: "Spool | None" = None, segment: Segment | None = None, offset: int = 0, end: int = 0
+    ) -> None:
         self.spool = spool
-        self.segment = place.segment if place is not None else None
-        self.offset = place.offset if place is not None else 0
-        self.is_own = is_own
+        self.segment = segment
+        self.offset = offset
+        self.end = end
+        """The place behind it."""
+        self.is_own = spool is None or spool.is_own
         """Tracked by this process."""
         self.report: Callable[[Ticket, KafkaError | None], None] | None = None
-
-    @property
-    def place(self) -> Place | None:
-        """Where it stands on disk; None when it lies in memory only."""
-        return None if self.segment is None else Place(self.segment, self.offset)
 
     def __call__(self, error: KafkaError | None, message: Message) -> None:
         """Take Kafka's answer."""

@@ -30,6 +30,8 @@ class SpoolWriter(Spool):
     holds a lock around each call, except of `append`. Raises OSError when the first segment cannot be made.
     """
 
+    is_own = True
+
     def __init__(
         self,
         destination: Path,
