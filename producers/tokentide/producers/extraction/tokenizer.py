@@ -117,15 +117,14 @@ class _Encodings:
 
     def _load_one(self, name: str) -> bool:
         """Load one encoding; return whether its file was there."""
-        self._tried.add(name)
         try:
             self._loaded[name] = _read(name, self._importing)
         except FileNotFoundError:
-            return False
+            pass
         except (LookupError, OSError, TypeError, ValueError) as error:
             self._complaints.warn("tokenizer", f"tiktoken's encoding {name} was not loaded: {error}")
-            return False
-        return True
+        self._tried.add(name)  # at the end: a child that is forked before tries anew
+        return name in self._loaded
 
     def _give_up(self, error: BaseException) -> None:
         self._unusable = True
