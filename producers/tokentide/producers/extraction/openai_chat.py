@@ -76,8 +76,9 @@ def _fold_choice(answer: dict[str, Any], choice: Mapping[str, Any]) -> None:
     message = mapping_at(choice, "message") or mapping_at(choice, "delta")
     index = number(choice.get("index"))
     said = said_in(answer)
-    _say(said, choice.get("text"), (index, "text"))
-    _say_message(said, message, index)
+    for field, value in (("text", choice.get("text")), *_written(message)):
+        if value:
+            _say(said, value, (index, field))
     reason = text_at(choice, "finish_reason")
     if reason and "_finish_reason" not in answer:
         answer["_finish_reason"] = reason
@@ -95,12 +96,15 @@ def _fold_choice(answer: dict[str, Any], choice: Mapping[str, Any]) -> None:
         }
 
 
-def _say_message(said: Said, message: Mapping[str, Any], index: Hashable) -> None:
-    """Add what the model wrote, its reasoning as far as it is shown and its calls included."""
-    for name in ("content", "refusal", "function_call"):
-        _say(said, message.get(name), (index, name))
-    _say(said, message.get("reasoning_content") or message.get("reasoning"), (index, "reasoning"))
-    _say(said, mapping_at(message, "audio").get("transcript"), (index, "audio"))
+def _written(message: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
+    """Return what the model wrote, by name, its reasoning as far as it is shown and its calls included."""
+    return (
+        ("content", message.get("content")),
+        ("reasoning", message.get("reasoning_content") or message.get("reasoning")),
+        ("refusal", message.get("refusal")),
+        ("function_call", message.get("function_call")),
+        ("audio", mapping_at(message, "audio").get("transcript")),
+    )
 
 
 def _say(said: Said, value: Any, part: Hashable) -> None:
