@@ -177,9 +177,10 @@ class Observation:
         if self._ttft_ms is None:
             self._ttft_ms = (self._monotonic() - self._started) * 1000
             self.opened()
-        if self._reader is not None:
+        reader = self._reader
+        if reader is not None:
             try:
-                self._reader.add(chunk)
+                reader.add(chunk)
             except Exception as error:
                 complain("chunk", error)
 
@@ -204,6 +205,7 @@ class Observation:
                 fields = self._event(error, (ended - self._started) * 1000)
                 count_unattributed(fields)
                 self._tracker.track(**fields)
+                self._reader = None  # it may hold the beginning of the text
                 _tally.add(observed=1)
         except Exception as failure:  # whatever goes wrong here, the service goes on
             complain("event", failure)

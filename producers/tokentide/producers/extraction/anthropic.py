@@ -11,6 +11,7 @@ from typing import Any
 
 from tokentide.producers.extraction.bedrock_model import called
 from tokentide.producers.extraction.reading import Call, Reading, at, mapping_at, number, text_at
+from tokentide.producers.extraction.said import Said, said_in, said_of
 
 __all__ = ["fold", "looks_like", "read"]
 
@@ -77,12 +78,13 @@ def read(answer: Mapping[str, Any], call: Call) -> Reading:
         facts=facts,
         raw=raw,
         total=_sum(counts) + aside if aside else None,
-        output_characters=message.get("_output_characters") or _characters(message.get("content")),
+        said=said_of(message)
+        or Said(text for block in _blocks(message.get("content")) for text in _texts(block)),
     )
 
 
 def fold(answer: dict[str, Any], chunk: Mapping[str, Any]) -> None:
-    """Add an event of a stream; of the text only its length is kept."""
+    """Add an event of a stream; its text goes to what was said."""
     kind = chunk.get("type")
     if kind == "message_start":
         message = mapping_at(chunk, "message")
@@ -90,9 +92,12 @@ def fold(answer: dict[str, Any], chunk: Mapping[str, Any]) -> None:
         _merge(answer, mapping_at(message, "usage"))
         answer["_unfinished"] = True
     elif kind == "content_block_start":
-        _add(answer, "_tool_calls", _tool_calls([chunk.get("content_block")]))
+        started = _tool_calls([chunk.get("content_block")])
+        if started:
+            answer["_tool_calls"] = answer.get("_tool_calls", 0) + started
     elif kind == "content_block_delta":
-        _add(answer, "_output_characters", _length(chunk.get("delta")))
+        for text in _texts(chunk.get("delta")):
+            said_in(answer).add(text, number(chunk.get("index")))
     elif kind == "message_delta":
         answer["stop_reason"] = at(chunk, "delta", "stop_reason") or answer.get("stop_reason")
         _merge(answer, mapping_at(chunk, "usage"))
@@ -103,11 +108,6 @@ def fold(answer: dict[str, Any], chunk: Mapping[str, Any]) -> None:
 def _merge(answer: dict[str, Any], usage: Mapping[str, Any]) -> None:
     said = {name: value for name, value in usage.items() if value is not None}
     answer["usage"] = {**mapping_at(answer, "usage"), **said}
-
-
-def _add(answer: dict[str, Any], name: str, count: int) -> None:
-    if count:
-        answer[name] = answer.get(name, 0) + count
 
 
 def _counts(usage: Mapping[str, Any]) -> _Counts:
@@ -184,9 +184,5 @@ def _tool_calls(content: Any) -> int:
     )
 
 
-def _characters(content: Any) -> int:
-    return sum(_length(block) for block in _blocks(content))
-
-
-def _length(part: Any) -> int:
-    return sum(len(text_at(part, name) or "") for name in _TEXTS)
+def _texts(part: Any) -> Iterable[str | None]:
+    return (text_at(part, name) for name in _TEXTS)

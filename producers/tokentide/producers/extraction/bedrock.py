@@ -12,6 +12,7 @@ from typing import Any
 from tokentide.producers.extraction import anthropic
 from tokentide.producers.extraction.bedrock_model import called, requested
 from tokentide.producers.extraction.reading import Call, Reading, at, mapping_at, number, text_at
+from tokentide.producers.extraction.said import Said, said_in, said_of
 
 __all__ = ["fold", "looks_like", "read"]
 
@@ -87,7 +88,7 @@ def read(answer: Mapping[str, Any], call: Call) -> Reading:
         facts=facts,
         raw=raw or None,
         total=total,
-        output_characters=answer.get("_output_characters", 0) + sum(map(_length, content)),
+        said=said_of(answer).together(Said(map(_text, content))),
     )
 
 
@@ -113,8 +114,9 @@ def fold(answer: dict[str, Any], chunk: Mapping[str, Any]) -> None:
     )
     if mapping_at(told, "trace", "promptRouter"):
         answer["trace"] = {"promptRouter": dict(mapping_at(told, "trace", "promptRouter"))}
-    length = _length(delta) + len(text_at(event, "outputText") or text_at(event, "generation") or "")
-    answer["_output_characters"] = answer.get("_output_characters", 0) + length
+    said = said_in(answer)
+    said.add(_text(delta), number(at(event, "contentBlockDelta", "contentBlockIndex")))
+    said.add(text_at(event, "outputText") or text_at(event, "generation"))
 
 
 def _raw(answer: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -172,12 +174,12 @@ def _reason(answer: Mapping[str, Any]) -> str | None:
     return None
 
 
-def _length(block: Mapping[str, Any]) -> int:
-    """Return the characters of text, of thought or of a tool's input in a block or the delta of one."""
+def _text(block: Mapping[str, Any]) -> str | None:
+    """Return the text, the thought or a tool's input in a block or the delta of one."""
     thought = text_at(block, "reasoningContent", "text") or text_at(
         block, "reasoningContent", "reasoningText", "text"
     )
-    return len(text_at(block, "text") or thought or text_at(block, "toolUse", "input") or "")
+    return text_at(block, "text") or thought or text_at(block, "toolUse", "input")
 
 
 def _mappings(value: Any) -> list[Mapping[str, Any]]:

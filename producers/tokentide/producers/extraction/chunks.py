@@ -11,6 +11,7 @@ from tokentide.producers.extraction.families import LIBRARIES, family_of
 from tokentide.producers.extraction.openai_usage import provider_of
 from tokentide.producers.extraction.plain import plain
 from tokentide.producers.extraction.reading import Call, Family, mapping_at
+from tokentide.producers.extraction.said import said_in
 from tokentide.producers.usage import Usage
 from tokentide.schemas import ApiOperation
 from tokentide.schemas.provider import canonical_provider
@@ -50,7 +51,10 @@ def extract(
 
 
 class ChunkReader:
-    """Reads a stream chunk by chunk; keeps counts and lengths, never the text. Not thread-safe."""
+    """Reads a stream chunk by chunk; keeps counts and lengths. Not thread-safe.
+
+    Of the text it keeps the first 16,000 characters, and those only when there is an encoding to count them.
+    """
 
     def __init__(
         self,
@@ -145,7 +149,9 @@ def _answers(response: Any) -> Iterator[dict[str, Any]]:
         for line in response.splitlines():
             yield from _objects(_json(line.removeprefix("data:")))
     else:
-        yield {"text": response, "_output_characters": len(response)}
+        answer: dict[str, Any] = {"text": response}
+        said_in(answer).add(response)
+        yield answer
 
 
 def _objects(found: Any) -> Iterator[dict[str, Any]]:

@@ -9,6 +9,7 @@ from decimal import Decimal
 from typing import Any
 
 from tokentide.producers.extraction.reading import Call, Reading, at, mapping_at, number, text_at
+from tokentide.producers.extraction.said import Said, said_in, said_of
 
 __all__ = ["fold", "looks_like", "read"]
 
@@ -66,9 +67,7 @@ def read(answer: Mapping[str, Any], call: Call) -> Reading:
         counts=counts,
         facts=facts,
         raw=raw if units else None,
-        output_characters=answer.get("_output_characters", 0)
-        + _length(answer.get("message"))
-        + len(text_at(answer, "text") or ""),
+        said=said_of(answer).together(Said([*_texts(answer.get("message")), text_at(answer, "text")])),
     )
 
 
@@ -86,10 +85,11 @@ def fold(answer: dict[str, Any], chunk: Mapping[str, Any]) -> None:
         answer["_tool_calls"] = _number_of(ended.get("tool_calls"))
     elif kind == "tool-call-start":
         answer["_tool_calls"] = answer.get("_tool_calls", 0) + 1
-    length = _length(at(chunk, "delta", "message"))
+    said = said_in(answer)
+    for text in _texts(at(chunk, "delta", "message")):
+        said.add(text, (kind, number(chunk.get("index"))))
     if kind == "text-generation":
-        length += len(text_at(chunk, "text") or "")
-    answer["_output_characters"] = answer.get("_output_characters", 0) + length
+        said.add(text_at(chunk, "text"))
 
 
 def _counts(units: Mapping[str, Any], raw: Mapping[str, Any]) -> dict[str, _Count]:
@@ -119,10 +119,9 @@ def _facts(answer: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _length(message: Any) -> int:
-    """Return the characters of a message, or of the part of one that a stream's event holds."""
+def _texts(message: Any) -> list[str | None]:
+    """Return the texts of a message, or of the part of one that a stream's event holds."""
     content = at(message, "content")
     blocks = content if isinstance(content, list) else [content]
     texts = [text_at(block, name) for block in blocks for name in ("text", "thinking")]
-    texts += [text_at(message, "tool_plan"), text_at(message, "tool_calls", "function", "arguments")]
-    return sum(len(text or "") for text in texts)
+    return [*texts, text_at(message, "tool_plan"), text_at(message, "tool_calls", "function", "arguments")]

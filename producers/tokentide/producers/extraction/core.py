@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic_core import from_json, to_json
 
-from tokentide.producers.extraction.estimate import estimated_input_tokens, tokens_of_characters
+from tokentide.producers.extraction.estimate import estimated_input_tokens
 from tokentide.producers.extraction.reading import Call, Reading, money, number, text_at
 from tokentide.producers.usage import Usage, UsageStatus
 from tokentide.schemas.provider import canonical_provider
@@ -66,16 +66,16 @@ def usage_of(reading: Reading, call: Call) -> Usage:
     paid = {"input_tokens", "output_tokens"} if api_operation in _TOKENS_FOR_OUTPUT else {"input_tokens"}
     if total is not None and paid <= reading.counts.keys():
         credible &= total == counts["input_tokens"] + counts["output_tokens"]
-    estimated = _estimate(reading, call, api_operation, counts)
-    credible &= _fit(counts)
-    status: UsageStatus = "exact" if credible else "inconsistent"
-    if estimated:
-        status = "estimated"
     asked = text_at(call.request, "model") or text_at(call.request, "modelId")
     requested = _label(call.model) or _label(asked)
     model = _label(reading.facts.get("model")) or requested
     if model is None:
         raise ValueError("neither the answer nor the request names the model; pass model=")
+    estimated = _estimate(reading, call.request, api_operation, model, counts)
+    credible &= _fit(counts)
+    status: UsageStatus = "exact" if credible else "inconsistent"
+    if estimated:
+        status = "estimated"
     labels_and_counts: dict[str, Any] = {name: _label(reading.facts.get(name)) for name in _LABELS}
     labels_and_counts |= counts
     processing = "batch" if reading.facts.get("processing") == "batch" else "standard"
@@ -111,16 +111,18 @@ def _counts(reading: Reading) -> tuple[dict[str, int], bool]:
     return counts, credible
 
 
-def _estimate(reading: Reading, call: Call, api_operation: str, counts: dict[str, int]) -> bool:
+def _estimate(
+    reading: Reading, request: Mapping[str, Any], api_operation: str, model: str, counts: dict[str, int]
+) -> bool:
     """Fill in the counts of tokens that were not reported; return whether anything was not."""
     if any(unit in reading.counts for unit in _UNITS):
         return reading.is_estimate
     estimated = reading.raw is None or reading.is_estimate
     if "input_tokens" not in reading.counts and api_operation in _TOKENS_FOR_INPUT:
-        counts["input_tokens"] = min(estimated_input_tokens(call.request), MAX_COUNT)
+        counts["input_tokens"] = min(estimated_input_tokens(request, model), MAX_COUNT)
         estimated = True
     if "output_tokens" not in reading.counts and api_operation in _TOKENS_FOR_OUTPUT:
-        counts["output_tokens"] = min(tokens_of_characters(reading.output_characters), MAX_COUNT)
+        counts["output_tokens"] = min(reading.said.tokens(model), MAX_COUNT)
         estimated = True
     return estimated
 

@@ -20,6 +20,7 @@ from tokentide.producers.extraction.reading import (
     number,
     text_at,
 )
+from tokentide.producers.extraction.said import Said, said_in, said_of
 
 __all__ = ["fold", "looks_like", "paid_searches", "read", "requested", "tokens"]
 
@@ -76,8 +77,9 @@ def read(answer: Mapping[str, Any], call: Call) -> Reading:
     queries = {*answer.get("_queries", ()), *_queries(answer)}
     counts["web_searches"] = paid_searches(facts["model"], len(queries))
     counts["tool_calls"] = answer.get("_calls", 0) + _calls(answer)
-    characters = answer.get("_output_characters", 0) + _characters(answer)
-    if characters and usage and usage.get("candidatesTokenCount") is None:
+    said = said_of(answer).together(Said())
+    _say(said, answer)
+    if said and usage and usage.get("candidatesTokenCount") is None:
         # A stream that was cut: its first chunks count the prompt only.
         counts.pop("output_tokens", None)
     return Reading(
@@ -85,7 +87,7 @@ def read(answer: Mapping[str, Any], call: Call) -> Reading:
         facts=facts,
         raw=raw or None,
         total=number(usage.get("totalTokenCount")),
-        output_characters=characters,
+        said=said,
     )
 
 
@@ -98,10 +100,10 @@ def fold(answer: dict[str, Any], chunk: Mapping[str, Any]) -> None:
     answer.update(
         usageMetadata=usage,
         finishReason=reason,
-        _output_characters=answer.get("_output_characters", 0) + _characters(chunk),
         _queries=[*answer.get("_queries", ()), *_queries(chunk)][:1000],
         _calls=answer.get("_calls", 0) + _calls(chunk),
     )
+    _say(said_in(answer), chunk)
 
 
 def tokens(usage: Mapping[str, Any]) -> dict[str, _Count]:
@@ -200,8 +202,11 @@ def _calls(answer: Mapping[str, Any]) -> int:
     return sum(bool(part.get("functionCall")) for part in _parts(answer))
 
 
-def _characters(answer: Mapping[str, Any]) -> int:
-    return sum(len(text_at(part, "text") or "") for part in _parts(answer))
+def _say(said: Said, answer: Mapping[str, Any]) -> None:
+    """Add the texts of the candidates; a thought and the answer behind it are two."""
+    for candidate in camels(answer.get("candidates")):
+        for part in camels(at(candidate, "content", "parts")):
+            said.add(text_at(part, "text"), (number(candidate.get("index")), bool(part.get("thought"))))
 
 
 def _parts(answer: Mapping[str, Any]) -> Iterable[Mapping[str, Any]]:

@@ -3,12 +3,13 @@
 Of a stream, `interaction.completed` carries the usage; `step.delta` the text.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from tokentide.producers.extraction import gemini
 from tokentide.producers.extraction.camel import camel, camels
 from tokentide.producers.extraction.reading import Call, Reading, mapping_at, moment, number, text_at
+from tokentide.producers.extraction.said import Said, said_in, said_of
 
 __all__ = ["fold", "looks_like", "read"]
 
@@ -59,16 +60,16 @@ def read(answer: Mapping[str, Any], call: Call) -> Reading:
         },
         raw=raw or None,
         total=number(usage.get("totalTokenCount")),
-        output_characters=answer.get("_output_characters", 0) + _characters(answer.get("outputs")),
+        said=said_of(answer).together(Said(_texts(answer.get("outputs")))),
     )
 
 
 def fold(answer: dict[str, Any], chunk: Mapping[str, Any]) -> None:
-    """Add an event of a stream; of the text only its length is kept."""
+    """Add an event of a stream; its text goes to what was said."""
     interaction = mapping_at(chunk, "interaction")
     answer.update({name: interaction[name] for name in _KEPT if interaction.get(name) is not None})
-    answer["_output_characters"] = answer.get("_output_characters", 0) + _characters([chunk.get("delta")])
+    said_in(answer).add(text_at(chunk, "delta", "text"), number(chunk.get("index")))
 
 
-def _characters(blocks: Any) -> int:
-    return sum(len(text_at(block, "text") or "") for block in (blocks if isinstance(blocks, list) else ()))
+def _texts(blocks: Any) -> Iterator[str | None]:
+    yield from (text_at(block, "text") for block in (blocks if isinstance(blocks, list) else ()))

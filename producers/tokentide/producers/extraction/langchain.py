@@ -3,12 +3,14 @@
 `usage_metadata` is inclusive (langchain-core 1.8, UsageMetadata); chunks of a stream are made to be added up.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from decimal import Decimal
+from functools import reduce
 from typing import Any
 
 from tokentide.producers.extraction.openai_usage import tier_of, tokens_of
 from tokentide.producers.extraction.reading import Call, Reading, mapping_at, number, text_at
+from tokentide.producers.extraction.said import Said, said_in, said_of
 
 __all__ = ["fold", "looks_like", "read"]
 
@@ -71,7 +73,9 @@ def fold(answer: dict[str, Any], chunk: Mapping[str, Any]) -> None:
     said = {name: metadata[name] for name in _KEPT if metadata.get(name)}
     answer["response_metadata"] = {**mapping_at(answer, "response_metadata"), **said}
     answer["id"] = answer.get("id") or message.get("id")
-    answer["_output_characters"] = answer.get("_output_characters", 0) + _length(message.get("content"))
+    said_so_far = said_in(answer)
+    for text in _texts(message.get("content")):
+        said_so_far.add(text)
     answer["_tool_calls"] = answer.get("_tool_calls", 0) + sum(
         bool(text_at(each, "name")) for each in _list(message.get("tool_call_chunks"))
     )
@@ -88,7 +92,7 @@ def _read_prompt(generations: list[Mapping[str, Any]]) -> Reading:
     """Return what one call used: each of its answers repeats the usage of the whole call."""
     readings = [_read(mapping_at(each, "message") or each) for each in generations]
     told = next((reading for reading in readings if reading.raw is not None), readings[0])
-    told.output_characters = sum(reading.output_characters for reading in readings)
+    told.said = reduce(Said.together, (reading.said for reading in readings))
     if len(readings) > 1:
         told.counts["tool_calls"] = sum(reading.counts.get("tool_calls", 0) for reading in readings)
     return told
@@ -108,8 +112,7 @@ def _read(message: Mapping[str, Any]) -> Reading:
         facts=_facts(metadata, text_at(message, "id")),
         raw=raw or None,
         total=total,
-        output_characters=message.get("_output_characters")
-        or _length(message.get("content") or message.get("text")),
+        said=said_of(message) or Said(_texts(message.get("content") or message.get("text"))),
     )
 
 
@@ -184,7 +187,7 @@ def _together(readings: list[Reading]) -> Reading:
         counts=counts,
         facts={**readings[0].facts, "request_id": None, "requests": len(readings)},
         raw={"messages": raws} if raws else None,
-        output_characters=sum(reading.output_characters for reading in readings),
+        said=reduce(Said.together, (reading.said for reading in readings)),
     )
 
 
@@ -202,13 +205,9 @@ def _first(metadata: Mapping[str, Any], names: tuple[str, ...]) -> str | None:
     return next((found for name in names if (found := text_at(metadata, name))), None)
 
 
-def _length(content: Any) -> int:
-    if isinstance(content, str):
-        return len(content)
-    return sum(
-        len(each) if isinstance(each, str) else len(text_at(each, "text") or text_at(each, "thinking") or "")
-        for each in _list(content)
-    )
+def _texts(content: Any) -> Iterator[str | None]:
+    for each in [content] if isinstance(content, str) else _list(content):
+        yield each if isinstance(each, str) else text_at(each, "text") or text_at(each, "thinking")
 
 
 def _list(value: Any) -> list[Any]:

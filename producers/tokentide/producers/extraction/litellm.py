@@ -57,7 +57,7 @@ def read(answer: Mapping[str, Any], call: Call) -> Reading:
 
 
 def fold(answer: dict[str, Any], chunk: Mapping[str, Any]) -> None:
-    """Add a chunk of a stream; of the text only its length is kept."""
+    """Add a chunk of a stream; its text goes to what was said."""
     provider = text_at(chunk, "hidden_params", "custom_llm_provider")
     if provider:
         answer["hidden_params"] = {"custom_llm_provider": provider}

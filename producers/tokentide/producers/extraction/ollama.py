@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tokentide.producers.extraction.reading import Call, Reading, at, moment, numbers, text_at
+from tokentide.producers.extraction.said import Said, said_in, said_of
 
 __all__ = ["fold", "looks_like", "read"]
 
@@ -25,6 +26,7 @@ _USAGE = (
     "prompt_eval_duration",
     "eval_duration",
 )
+_TEXTS = (("response",), ("thinking",), ("message", "content"), ("message", "thinking"))
 _FACTS = ("model", "created_at", "done", "done_reason")
 
 
@@ -58,25 +60,17 @@ def read(answer: Mapping[str, Any], call: Call) -> Reading:
         counts=counts,
         facts=facts,
         raw={name: answer[name] for name in _USAGE if name in answer} if reported else None,
-        output_characters=answer.get("_output_characters", 0) + _length(answer),
+        said=said_of(answer).together(Said(text_at(answer, *path) for path in _TEXTS)),
     )
 
 
 def fold(answer: dict[str, Any], chunk: Mapping[str, Any]) -> None:
-    """Add a chunk of a stream; of the text only its length is kept."""
+    """Add a chunk of a stream; its text goes to what was said."""
     answer.update({name: chunk[name] for name in (*_USAGE, *_FACTS) if chunk.get(name) is not None})
     tool_calls = at(chunk, "message", "tool_calls")
     answer["_tool_calls"] = answer.get("_tool_calls", 0) + (
         len(tool_calls) if isinstance(tool_calls, list) else 0
     )
-    answer["_output_characters"] = answer.get("_output_characters", 0) + _length(chunk)
-
-
-def _length(answer: Mapping[str, Any]) -> int:
-    texts = (
-        text_at(answer, "response"),
-        text_at(answer, "thinking"),
-        text_at(answer, "message", "content"),
-        text_at(answer, "message", "thinking"),
-    )
-    return sum(len(text or "") for text in texts)
+    said = said_in(answer)
+    for path in _TEXTS:
+        said.add(text_at(chunk, *path), path)

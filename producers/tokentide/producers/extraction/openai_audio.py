@@ -7,6 +7,7 @@ from typing import Any
 
 from tokentide.producers.extraction.openai_usage import cost_usd, tokens_of
 from tokentide.producers.extraction.reading import Call, Reading, mapping_at, number, text_at
+from tokentide.producers.extraction.said import SAID, Said, said_in, said_of
 
 __all__ = [
     "fold_speech",
@@ -40,7 +41,6 @@ def read_transcription(answer: Mapping[str, Any], call: Call) -> Reading:
     tokens = tokens_of(usage, call.provider, "transcription")
     counts, raw = tokens.counts, usage
     text = text_at(answer, "text") or ""
-    length = answer.get("_output_characters", len(text))
     seconds = number(usage.get("seconds"))
     if seconds is not None:
         counts["audio_seconds"] = seconds
@@ -60,7 +60,7 @@ def read_transcription(answer: Mapping[str, Any], call: Call) -> Reading:
         },
         raw=raw if counts else None,
         total=tokens.total,
-        output_characters=length,
+        said=said_of(answer) if SAID in answer else Said([text]),
     )
 
 
@@ -69,8 +69,8 @@ def fold_transcription(answer: dict[str, Any], chunk: Mapping[str, Any]) -> None
     for key in ("usage", "model", "x_groq", "duration"):
         if chunk.get(key):
             answer[key] = chunk[key]
-    said = text_at(chunk, "delta") or (text_at(chunk, "text") if "type" not in chunk else None)
-    answer["_output_characters"] = answer.get("_output_characters", 0) + len(said or "")
+    text = text_at(chunk, "delta") or (text_at(chunk, "text") if "type" not in chunk else None)
+    said_in(answer).add(text)
 
 
 def looks_like_speech(answer: Mapping[str, Any]) -> bool:

@@ -1,11 +1,12 @@
 """Chat and legacy completions of OpenAI, and of the many servers that speak like it."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from typing import Any
 
 from tokentide.producers.extraction.openai_usage import cost_usd, tier_of, tokens_of
 from tokentide.producers.extraction.reading import Call, Reading, mapping_at, moment, number, text_at
+from tokentide.producers.extraction.said import SAID, Said, said_in, said_of
 
 __all__ = ["fold", "looks_like", "read"]
 
@@ -27,7 +28,7 @@ def read(answer: Mapping[str, Any], call: Call) -> Reading:
     """Read a completion, or what `fold` made of its chunks."""
     usage = mapping_at(answer, "usage") or mapping_at(answer, "x_groq", "usage")
     tokens = tokens_of(usage, call.provider, call.api_operation)
-    folded = dict(answer)
+    folded = {**answer, SAID: said_of(answer).together(Said())}
     for choice in _choices(answer):
         _fold_choice(folded, choice)
     calls = folded.get("_tool_calls")
@@ -47,12 +48,12 @@ def read(answer: Mapping[str, Any], call: Call) -> Reading:
         },
         raw=usage if tokens.counts.keys() - {"tool_calls"} else None,
         total=tokens.total,
-        output_characters=folded.get("_output_characters", 0),
+        said=said_of(folded),
     )
 
 
 def fold(answer: dict[str, Any], chunk: Mapping[str, Any]) -> None:
-    """Add a chunk: of its texts only the length is kept."""
+    """Add a chunk: its texts go to what was said."""
     for key in _KEPT_FIRST:
         if chunk.get(key) and not answer.get(key):
             answer[key] = chunk[key]
@@ -73,17 +74,20 @@ def _choices(answer: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
 
 def _fold_choice(answer: dict[str, Any], choice: Mapping[str, Any]) -> None:
     message = mapping_at(choice, "message") or mapping_at(choice, "delta")
-    answer["_output_characters"] = (
-        answer.get("_output_characters", 0) + _length(choice.get("text")) + _said(message)
-    )
+    index = number(choice.get("index"))
+    said = said_in(answer)
+    for field, value in (("text", choice.get("text")), *_written(message)):
+        if value:
+            _say(said, value, (index, field))
     reason = text_at(choice, "finish_reason")
     if reason and "_finish_reason" not in answer:
         answer["_finish_reason"] = reason
     tool_calls = message.get("tool_calls")
     for place, each in enumerate(tool_calls if isinstance(tool_calls, list) else ()):
         if isinstance(each, dict):
-            answer["_output_characters"] += _length(each.get("function"))
-            name = (number(choice.get("index")), number(each.get("index")), each.get("id") or place)
+            of = number(each.get("index"))
+            _say(said, each.get("function"), (index, "tool_calls", place if of is None else of))
+            name = (index, of, each.get("id") or place)
             if text_at(each, "id") or text_at(each, "function", "name"):
                 answer["_tool_calls"] = answer.get("_tool_calls", frozenset()) | {name}
     if text_at(message, "function_call", "name"):
@@ -92,26 +96,23 @@ def _fold_choice(answer: dict[str, Any], choice: Mapping[str, Any]) -> None:
         }
 
 
-def _said(message: Mapping[str, Any]) -> int:
-    """Return the characters that the model wrote, its reasoning as far as it is shown and its calls included."""
-    reasoning = message.get("reasoning_content") or message.get("reasoning")
-    parts = (
-        message.get("content"),
-        reasoning,
-        message.get("refusal"),
-        message.get("function_call"),
-        mapping_at(message, "audio").get("transcript"),
+def _written(message: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
+    """Return what the model wrote, by name, its reasoning as far as it is shown and its calls included."""
+    return (
+        ("content", message.get("content")),
+        ("reasoning", message.get("reasoning_content") or message.get("reasoning")),
+        ("refusal", message.get("refusal")),
+        ("function_call", message.get("function_call")),
+        ("audio", mapping_at(message, "audio").get("transcript")),
     )
-    return sum(_length(part) for part in parts)
 
 
-def _length(value: Any) -> int:
-    if value is None:
-        return 0
+def _say(said: Said, value: Any, part: Hashable) -> None:
     if isinstance(value, str):
-        return len(value)
-    if isinstance(value, dict):
-        return sum(_length(value.get(key)) for key in ("name", "arguments", "text", "thinking"))
-    if isinstance(value, list):
-        return sum(_length(each) for each in value)
-    return 0
+        said.add(value, part)
+    elif isinstance(value, dict):
+        for key in ("name", "arguments", "text", "thinking"):
+            _say(said, value.get(key), part)
+    elif isinstance(value, list):
+        for each in value:
+            _say(said, each, part)

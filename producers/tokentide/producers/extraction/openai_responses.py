@@ -5,6 +5,7 @@ from typing import Any
 
 from tokentide.producers.extraction.openai_usage import cost_usd, tier_of, tokens_of
 from tokentide.producers.extraction.reading import Call, Reading, at, mapping_at, moment, number, text_at
+from tokentide.producers.extraction.said import Said, said_in, said_of
 
 __all__ = ["fold", "looks_like", "read"]
 
@@ -19,6 +20,8 @@ _KEPT = (
     "usage",
     "tool_usage",
 )
+# Which text of the output a delta continues.
+_PLACE = ("output_index", "content_index", "summary_index")
 _SEARCHES = ("web_search_calls", "x_search_calls")
 
 
@@ -59,7 +62,7 @@ def read(answer: Mapping[str, Any], call: Call) -> Reading:
         },
         raw=usage if reported else None,
         total=tokens.total,
-        output_characters=max(answer.get("_delta_characters", 0), answer.get("_output_characters", 0)),
+        said=max(said_of(answer), said_of(answer, "_output"), key=lambda each: each.characters),
     )
 
 
@@ -77,10 +80,10 @@ def fold(answer: dict[str, Any], chunk: Mapping[str, Any]) -> None:
         if kind.endswith("_call") and text_at(item, "action", "type") not in ("open_page", "find_in_page"):
             calls[kind, text_at(item, "id") or text_at(item, "call_id") or str(place)] = True
     if response.get("output"):
-        answer["_output_characters"] = sum(_length(item) for item in _items(response["output"]))
+        answer["_output"] = Said(text for item in _items(response["output"]) for text in _texts(item))
     delta = text_at(chunk, "delta")
     if delta and not (text_at(chunk, "type") or "").endswith("audio.delta"):
-        answer["_delta_characters"] = answer.get("_delta_characters", 0) + len(delta)
+        said_in(answer).add(delta, tuple(number(chunk.get(name)) for name in _PLACE))
 
 
 def _items(output: Any) -> Iterator[Mapping[str, Any]]:
@@ -98,9 +101,10 @@ def _searches(answer: Mapping[str, Any], usage: Mapping[str, Any], calls: int) -
     return sum(counts) if counts else calls
 
 
-def _length(item: Mapping[str, Any]) -> int:
-    """Return the characters that the model wrote in an item of the output."""
-    length = sum(len(text_at(item, key) or "") for key in ("name", "arguments", "input", "text", "refusal"))
+def _texts(item: Mapping[str, Any]) -> Iterator[str | None]:
+    """Return what the model wrote in an item of the output."""
+    for key in ("name", "arguments", "input", "text", "refusal"):
+        yield text_at(item, key)
     for key in ("content", "summary"):
-        length += sum(_length(part) for part in _items(item.get(key)))
-    return length
+        for part in _items(item.get(key)):
+            yield from _texts(part)

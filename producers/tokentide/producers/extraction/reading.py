@@ -6,6 +6,8 @@ from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from typing import Any, NamedTuple
 
+from tokentide.producers.extraction.said import Said
+
 __all__ = [
     "Call",
     "Family",
@@ -40,15 +42,15 @@ class Reading:
     `counts` go by the names of UsageEvent and are inclusive; a count that is not there was not reported, and is
     estimated where the call is paid by tokens. `facts` are the other fields of UsageEvent, and `api_operation`
     and `provider` when the answer itself tells. `raw` is the provider's usage object, None without one.
-    `total` is its own sum of input and output, when it has one with this meaning. `is_estimate` says that the
-    counts are the family's own guess.
+    `total` is its own sum of input and output, when it has one with this meaning. `said` is what the model wrote.
+    `is_estimate` says that the counts are the family's own guess.
     """
 
     counts: dict[str, int | Decimal] = field(default_factory=dict)
     facts: dict[str, Any] = field(default_factory=dict)
     raw: Mapping[str, Any] | None = None
     total: int | Decimal | None = None
-    output_characters: int = 0
+    said: Said = field(default_factory=Said)
     is_estimate: bool = False
 
 

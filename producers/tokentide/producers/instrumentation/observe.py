@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from tokentide.producers.default import default_producer
-from tokentide.producers.extraction.estimate import estimated_input_tokens
+from tokentide.producers.extraction.estimate import input_tokens_by_length
 from tokentide.producers.observation import Guards, Observation, Tracker
 
 __all__ = ["MARK", "DefaultTracker", "Observe", "Undo", "estimated_tokens"]
@@ -72,4 +72,4 @@ def estimated_tokens(request: Mapping[str, Any]) -> int:
     """Return about how many tokens a call may use at most: its text at 4 characters a token, and its limit."""
     limits = (request.get(name) for name in _MOST_OUTPUT)
     output = max((limit for limit in limits if isinstance(limit, int)), default=0)
-    return estimated_input_tokens(request) + max(output, 0)
+    return input_tokens_by_length(request) + max(output, 0)
