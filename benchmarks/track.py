@@ -10,9 +10,9 @@ is in it. The event's fields are made before. The calls come at a steady rate in
 * `tasks`: 1,000 asyncio tasks of one thread, each its share;
 * `broker_down`: one thread calls, and nothing listens where the broker should be.
 
-`added_us_p99` is the p99 less that of the same callers when `track` does nothing. `computing_us_p99` is the p99 of the
-same callers when `track` computes for as long as the real one takes in a loop, and touches nothing that anybody else
-has: what this machine makes of any call of that length.
+`added_us_p99` is the p99 less that of the same callers when `track` does nothing. `computing_us_p99` is the p99 of
+the same callers when `track` computes for as long as the real one takes in a loop, and shares nothing with anybody:
+what this machine makes of any call of that length.
 """
 
 import argparse

@@ -101,6 +101,19 @@ say(tiktoken="tiktoken" in sys.modules, loads=len(loads()))
     }
 
 
+def test_what_the_service_loaded_serves_for_all_models() -> None:
+    script = f"""
+import tiktoken
+encoding = tiktoken.get_encoding("cl100k_base")
+say(counts=[output_tokens(), output_tokens("claude-x")], loads=len(loads()), own=len(encoding.encode({TEXT!r})))
+"""
+
+    said = run(script, TIKTOKEN_CACHE_DIR=str(FILES))
+
+    assert said["counts"] == [said["own"], said["own"]]
+    assert (said["loads"], said["asked"]) == (0, [])
+
+
 def test_without_tiktoken_estimates_are_by_length() -> None:
     script = """
 class Missing:

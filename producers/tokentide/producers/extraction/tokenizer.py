@@ -75,12 +75,18 @@ class _Encodings:
         return bool(self._loaded or _of_the_service())
 
     def find(self, model: str | None) -> _Encoding | None:
-        """Return the encoding for the model, or the nearest that is there; None for none, and the load begins."""
+        """Return the encoding for the model, or the nearest that is there; None for none, and the load begins.
+
+        Where the service has one of the nearest no other is loaded: it would count a few tokens more or less, for a
+        halt of the service's threads and some fifty megabytes.
+        """
         name = _name_for(model)
         found = self._there(name)
-        if found is None and name not in self._tried and not self._unusable:
+        nearest = next(filter(None, map(self._there, _NEAREST)), None)
+        is_enough = found is not None or nearest in _of_the_service().values()
+        if not is_enough and name not in self._tried and not self._unusable:
             self._load_in_thread(model)
-        return found or next(filter(None, map(self._there, _NEAREST)), None)
+        return found or nearest
 
     def _there(self, name: str | None) -> _Encoding | None:
         return self._loaded.get(name or "") or _of_the_service().get(name or "")
