@@ -3,6 +3,7 @@
 import json
 import logging
 import resource
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -260,6 +261,51 @@ def test_a_mistake_of_ours_is_no_exception_in_the_service(
 
         assert producer.counters == Counters(tracked=2, dropped=2)
     assert sum("was dropped: ZeroDivisionError" in line for line in caplog.messages) == 1
+
+
+def test_an_interrupt_inside_track_leaves_no_event_that_is_waited_for(broker: str, topic: str) -> None:
+    def interrupted(event: UsageEvent) -> UsageEvent:
+        raise SystemExit(3)
+
+    with UsageProducer(replace(settings(broker, topic), redact=interrupted)) as producer:
+        with pytest.raises(SystemExit):
+            track(producer, 1)
+        began = time.monotonic()
+
+        assert producer.flush(20) == 0
+        assert producer.counters == Counters(tracked=1, invalid=1)
+    assert time.monotonic() - began < 10
+
+
+def test_a_disk_that_comes_back_while_a_producer_closes_gets_nothing(
+    nowhere: str, topic: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tokentide.producers.spool_backlog._AGAIN_SECONDS", 0.1)
+    place = tmp_path / "spool"
+    place.write_text("a file is no folder")
+    producer = UsageProducer(replace(settings(nowhere, topic), spool_dir=str(place)))
+    assert track(producer, 1) == 1
+    closing = threading.Thread(target=producer.close, args=(1.5,))
+    closing.start()
+    until(lambda: track(producer, 1) == 0)
+    place.unlink()
+
+    closing.join()
+
+    assert not place.exists()
+    assert producer.counters.queued == 0
+
+
+def test_who_floods_a_broker_that_keeps_up_fills_no_spool(broker: str, topic: str) -> None:
+    with UsageProducer(replace(settings(broker, topic), queue_events=5_000)) as producer:
+        most = 0
+        for number in range(60_000):
+            producer.track(provider="openai", model="m", user_id="ann")
+            if number % 500 == 0:
+                most = max(most, producer.counters.queued)
+        assert producer.flush(60) == 0
+
+    assert most < 20_000
 
 
 def strip_user(event: UsageEvent) -> UsageEvent:

@@ -1,5 +1,6 @@
 """The files of a spool: what is written, what is read back, and what damage and a full disk do."""
 
+import os
 import resource
 import sys
 import tempfile
@@ -376,6 +377,34 @@ def test_a_spare_segment_is_made_in_advance(tmp_path: Path) -> None:
     spool.release()
     assert made == 2
     assert len(taken) == 6
+
+
+def test_who_needs_the_spare_does_not_wait_for_ever_for_who_makes_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The maker may be a finalizer's victim, and want the lock that the other one holds."""
+    spool = SpoolWriter(destination_folder(tmp_path, WHERE), 0, 0)
+    write(spool, *"abcd", size=LARGE)
+    is_there, goes_on, allocate = threading.Event(), threading.Event(), os.posix_fallocate
+
+    def slowly(descriptor: int, start: int, size: int) -> None:
+        is_there.set()
+        assert goes_on.wait(20)
+        allocate(descriptor, start, size)
+
+    monkeypatch.setattr(os, "posix_fallocate", slowly)
+    maker = threading.Thread(target=spool.prepare)
+    maker.start()
+    assert is_there.wait(20)
+
+    before = spool.put(frame("e", LARGE))
+    goes_on.set()
+    during = spool.put(frame("f", LARGE))
+    maker.join()
+
+    assert (before, during) == (False, True)
+    assert read(spool) == list("abcdf")
+    spool.release()
 
 
 def test_an_old_segment_gets_no_new_events(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,6 +18,8 @@ COURTESY_SECONDS = 0.0002
 """A pause for the service's own threads: who wants the interpreter's lock gets it while a thread sleeps, not when it
 merely lets go of it for a moment."""
 _AT_ONCE = 8
+# Beside a thread that never rests each pause takes one of Python's turns, 5 ms: who has so many answers takes none.
+_IN_HASTE = 256
 # What Kafka says of an event that it will never take; everything else may change.
 _REFUSALS = frozenset({KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.INVALID_RECORD})
 
@@ -60,10 +62,9 @@ class Answers:
         """Take an answer. Without the lock, when all is well: the service's threads would have to wait for it."""
         if error is None:
             self._stored.append(ticket)
-            if (
-                len(self._stored) % self.most_at_once == 0
-                and threading.current_thread() is self.patient_thread
-            ):
+            waiting = len(self._stored)
+            is_time = waiting % self.most_at_once == 0 and waiting < _IN_HASTE
+            if is_time and threading.current_thread() is self.patient_thread:
                 time.sleep(COURTESY_SECONDS)
             return
         with self._lock:
@@ -88,11 +89,13 @@ class Answers:
     def settle(self, most: int | None = None) -> None:
         """Tell of the events that Kafka stored, at most so many of them. The lock is held."""
         own = others = 0
-        while self._stored and (most is None or own + others < most):
-            ticket = self._stored.popleft()
-            self._backlog.done(ticket)
-            own += ticket.is_own
-            others += not ticket.is_own
-        if own or others:
-            self._losses.reached()
-            self._tally.count_delivered(own, others)
+        try:
+            while self._stored and (most is None or own + others < most):
+                ticket = self._stored.popleft()
+                own += ticket.is_own
+                others += not ticket.is_own
+                self._backlog.done(ticket)
+        finally:  # an interrupt, too, finds all counted
+            if own or others:
+                self._tally.count_delivered(own, others)
+                self._losses.reached()

@@ -43,11 +43,13 @@ class Counters:
 
 
 class Tally:
-    """The counts behind `Counters`; every method is thread-safe, and `number` waits for nobody."""
+    """The counts behind `Counters`; every method is thread-safe, and `number` waits for nobody.
 
-    def __init__(self) -> None:
-        # Reentrant, for a signal handler or a finalizer may track an event while this thread counts one.
-        self._lock = threading.RLock()
+    `lock` is the one lock of the producer: of two, a finalizer that tracks could hold one and want the other.
+    """
+
+    def __init__(self, lock: threading.RLock) -> None:
+        self._lock = lock
         self.number = itertools.count(1).__next__
         """Counts a call of track() and returns its number, which is greater than any before."""
         self._looks = 0
@@ -76,11 +78,11 @@ class Tally:
             self._failed += events
 
     def count_handed(self) -> None:
-        """Count an event that is on its way to Kafka. One thread at a time, as the others that count such events."""
+        """Count an event that is on its way to Kafka. The lock is held."""
         self._in_flight += 1
 
     def count_returned(self) -> None:
-        """Count an event that is not on its way any more, and not stored."""
+        """Count an event that is not on its way any more, and not stored. The lock is held."""
         self._in_flight -= 1
 
     def count_delivered(self, events: int, recovered: int) -> None:

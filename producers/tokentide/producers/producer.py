@@ -66,22 +66,26 @@ class UsageProducer:
         reach it (in memory when the disk takes nothing, or `spool_dir` is "off"). Never raises and never waits for
         Kafka or the disk: an event that is invalid, or finds no room, is counted and logged.
         """
-        number = self._tally.number()
         try:
+            number = self._tally.number()
             frame = None
             if self._memory is None and captured() is None:
                 made, frame = self._intake.frame(event, fields)
             else:
                 made = self._intake.event(event, fields)
-        except Exception as error:  # whatever a service passes: its own work goes on
+        except BaseException as error:  # whatever a service passes: its own work goes on
             self._tally.count_invalid()
+            if not isinstance(error, Exception):
+                raise
             self._complaints.warn("invalid", f"a usage event was not sent: {reason_of(error)}")
             return False
+        is_kept = False
         why = "the producer is closed"
         try:
             spool = self._backlog.own
             # Without any lock that another thread may hold.
             if spool is not None and frame is not None and self._sender.is_running and spool.append(frame):
+                is_kept = True
                 self._sender.ring(number)
                 return True
             with self._lock:
@@ -91,12 +95,19 @@ class UsageProducer:
                         return True
                     if not self._sender.is_running:
                         self._sender.start_again()
-                    if self._backlog.accept(frame, self._sender.produce):
+                    is_kept = self._backlog.accept(frame, self._sender.produce)
+                    if is_kept:
                         self._sender.ring(number)
                         return True
                     why = self._why_full()
-        except Exception as error:  # a mistake of ours is no reason to hurt the service
+        except BaseException as error:  # a mistake of ours is no reason to hurt the service
             why = f"{type(error).__name__}: {error}"
+            if not isinstance(error, Exception):
+                self._tally.count_dropped(not is_kept)
+                raise
+        if is_kept:
+            self._complaints.warn("internal", f"the producer's thread was not woken: {why}")
+            return True
         self._tally.count_dropped()
         self._losses.note(made)
         self._complaints.warn("dropped", f"a usage event was dropped: {why}")
@@ -198,7 +209,7 @@ class UsageProducer:
     def _forget(self) -> None:
         # Reentrant, for a signal handler or a finalizer may track an event while this thread tracks one.
         self._lock = threading.RLock()
-        self._tally = Tally()
+        self._tally = Tally(self._lock)
         self._complaints = Complaints()
         self._backlog = Backlog(self._settings, self._lock, self._complaints, self._tally.count_failed)
         self._intake = Intake(

@@ -3,7 +3,6 @@
 import contextlib
 import math
 import queue
-import sys
 import threading
 import time
 
@@ -36,6 +35,7 @@ _BEHIND_FOR_ONE_MORE = 256
 # helps when it can have the lock at once; when even that is not enough it waits for the lock.
 _MUCH_BEHIND = 8_000
 _MOST_BEHIND = 10_000
+_SELDOM = 1_000
 
 
 class Sender:
@@ -67,6 +67,7 @@ class Sender:
         self._bell = queue.SimpleQueue[None]()
         self._bell_is_due = False
         self._help_from = _MUCH_BEHIND
+        self._is_full = False
         self._client = None
         self._thread = None
 
@@ -120,13 +121,20 @@ class Sender:
         if self._bell_is_due:
             self._bell_is_due = False
             self._bell.put(None)
-        beyond = number - self._help_from
-        if beyond >= 0 and self._lock.acquire(blocking=beyond >= _MOST_BEHIND - _MUCH_BEHIND):
+        if number >= self._help_from:
+            self._help(is_patient=number >= self._help_from + _MOST_BEHIND - _MUCH_BEHIND)
+
+    def _help(self, *, is_patient: bool) -> None:
+        client = self._client
+        if client is None:
+            return
+        if self._is_full:
+            client.poll(0)  # answers make room
+        if self._lock.acquire(blocking=is_patient):
             try:
-                client = self._client
-                if client is not None:
-                    self._backlog.drain(self.produce, 2, with_adopted=False)
-                    self._call_for_help(client)
+                self._answers.settle(_MOST_BURST)
+                self._backlog.drain(self.produce, 2, with_adopted=False)
+                self._call_for_help(client)
             finally:
                 self._lock.release()
 
@@ -178,9 +186,10 @@ class Sender:
             return is_more or self._answers.are_waiting
 
     def _call_for_help(self, client: Producer) -> None:
-        """Say from which event on the thread is far behind; nobody can help while the client has no room."""
-        has_room = len(client) < self._settings.queue_events
-        self._help_from = self._tally.number_with(_MUCH_BEHIND) if has_room else sys.maxsize
+        """Say from which event on the thread is far behind; while the client is full, help is seldom of use."""
+        self._is_full = len(client) >= self._settings.queue_events
+        queued = self._tally.queued + _SELDOM if self._is_full else _MUCH_BEHIND
+        self._help_from = self._tally.number_with(queued)
 
     def await_answers(self, seconds: float) -> bool:
         """Wait for answers, at most so long; return False, at once, when none is under way."""

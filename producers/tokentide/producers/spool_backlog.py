@@ -1,5 +1,6 @@
 """All events that Kafka has not yet: in which order they go to its client, and where they lie until then."""
 
+import contextlib
 import threading
 import time
 from collections import deque
@@ -52,9 +53,9 @@ class Backlog:
         """The spool of this process, once it is open."""
         self._inheritance = Inheritance(settings.spool_max_age_seconds, lock, complaints, monotonic)
         self._destination: Path | None = None
-        self._retries: deque[Ticket] = deque()
-        self._retry_at = self._open_at = 0.0
-        self._is_inside = False
+        self._retries: deque[tuple[float, Ticket]] = deque()
+        self._open_at = 0.0
+        self._is_inside = self._is_sealed = False
         self._has_complained = False
         self._refused = 0
 
@@ -80,7 +81,7 @@ class Backlog:
 
     def open(self) -> None:
         """Make the spool of this process. The first trouble is logged; `tend` tries again."""
-        if not self._settings.has_spool or self.own is not None:
+        if not self._settings.has_spool or self.own is not None or self._is_sealed:
             return
         self._open_at = self._monotonic() + _AGAIN_SECONDS
         chosen = self._settings.spool_dir
@@ -108,34 +109,26 @@ class Backlog:
             return self._fallback.put(frame)
         self._is_inside = True
         try:
-            is_kept = self._accept(frame, produce)
-            if len(self._fallback):
-                self._settle()
-            return is_kept
+            return self._accept(frame, produce)
         finally:
             self._is_inside = False
 
     def _accept(self, frame: bytes, produce: Produce) -> bool:
         own = self.own
-        if len(self._fallback):
+        try:
             self._settle()
-        if own is not None and not len(self._fallback):
-            try:
-                if own.put(frame):
-                    return True
-            except SpoolFullError:
-                self._refused += 1
-                return False
+            if own is not None and not len(self._fallback) and own.put(frame):
+                return True
+        except SpoolFullError:
+            self._refused += 1
+            return False
         is_first = not len(self._fallback) and (own is None or own.is_read)
         return (is_first and produce(unpack(body_of(frame)), self._in_memory)) or self._fallback.put(frame)
 
     def _settle(self) -> None:
-        """Write what lies in memory to the disk, as soon as it takes events again."""
+        """Write what lies in memory to the disk, as soon as it takes events again. Raises SpoolFullError."""
         while self.own is not None and (frame := self._fallback.first()) is not None:
-            try:
-                if not self.own.put(frame):
-                    return
-            except SpoolFullError:
+            if not self.own.put(frame):
                 return
             self._fallback.remove_first()
 
@@ -155,9 +148,9 @@ class Backlog:
                 warn_of_damage(self._complaints, lost, self._destination)
 
     def _hand_one(self, produce: Produce, with_adopted: bool) -> bool:
-        if self._retries and self._monotonic() >= self._retry_at:
+        if self._retries and self._monotonic() >= self._retries[0][0]:
             return self._hand_again(produce)
-        if len(self._fallback):
+        with contextlib.suppress(SpoolFullError):
             self._settle()
         if self.own is not None and (found := self.own.next()) is not None:
             return self._hand(*found, produce)
@@ -180,7 +173,7 @@ class Backlog:
         return True
 
     def _hand_again(self, produce: Produce) -> bool:
-        ticket = self._retries[0]
+        _, ticket = self._retries[0]
         record = ticket.spool.again(ticket) if ticket.spool is not None else None
         if record is not None and not produce(record, ticket):
             return False
@@ -194,12 +187,11 @@ class Backlog:
 
     def put_back(self, ticket: Ticket) -> None:
         """Have an event sent again, in a second, from the disk."""
-        if not self._retries:
-            self._retry_at = self._monotonic() + _RETRY_SECONDS
-        self._retries.append(ticket)
+        self._retries.append((self._monotonic() + _RETRY_SECONDS, ticket))
 
     def seal(self) -> None:
-        """Write nothing to the disk any more."""
+        """Write nothing to the disk any more; the lock is held."""
+        self._is_sealed = True
         if self.own is not None:
             self.own.seal()
 

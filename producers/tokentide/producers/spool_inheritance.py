@@ -82,9 +82,9 @@ class Inheritance:
             lost, asides = spool.take_lost(), spool.take_asides()
         if lost or asides:
             warn_of_damage(self._complaints, lost, destination)
-        if not spool.is_finished:
-            return False
         with self._lock:
+            if not spool.is_finished:
+                return False
             self._spool = None
         spool.release()
         return True
@@ -102,7 +102,7 @@ class Inheritance:
 
 def warn_of_damage(complaints: Complaints, lost: int, destination: Path | None) -> None:
     """Say that so many events in the spool could not be read."""
-    complaints.warn(
-        "damaged",
-        f"{lost} usage events in the spool could not be read; damaged files are kept in {destination} as *.corrupt",
+    what = (
+        f"{lost} usage events in the spool could not be read" if lost else "a file in the spool is no spool's"
     )
+    complaints.warn("damaged", f"{what}; damaged files are kept in {destination} as *.corrupt")

@@ -1,8 +1,10 @@
 """The spool that this process writes."""
 
+import contextlib
 import itertools
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +18,9 @@ _AGAIN_SECONDS = 10.0
 _MOST_AGE_SECONDS = 3600.0
 _LEAST_SEGMENTS = 2
 _LOOK_SECONDS = 5.0
+# To make a segment takes some milliseconds.
+_PATIENCE_SECONDS = 0.1
+_LOOK_AGAIN_SECONDS = 0.0005
 _NEARLY_FULL_BYTES = SEGMENT_BYTES * 7 // 8
 
 
@@ -48,10 +53,12 @@ class SpoolWriter(Spool):
         self._numbers = itertools.count(1)
         self._foreign_bytes = 0
         self._again_at = self._looked_at = self._synced_at = 0.0
-        self._spare: Segment | None = None
+        # One at most; taken and filled in one step each.
+        self._spares: deque[Segment] = deque()
+        # An item for each segment that is being made.
+        self._under_way: deque[None] = deque()
         self._unsynced: list[Segment] = []
         self._is_sealed = False
-        self._making = threading.RLock()
         self.trouble: OSError | None = None
         """Why no segment can be made, while that is so."""
         try:
@@ -85,18 +92,16 @@ class SpoolWriter(Spool):
         self._current.seal()
 
     def _next_segment(self) -> bool:
-        with self._making:  # whoever makes the spare at this moment makes it for this thread
-            segment, self._spare = self._spare, None
+        segment = self._take_spare()
+        if segment is None:
+            if self._monotonic() < self._again_at:
+                return False
+            try:
+                segment = self._make_if_room()
+            except SpoolFullError:
+                segment = self._await_spare()
             if segment is None:
-                if self._monotonic() < self._again_at:
-                    return False
-                if self._is_full():
-                    raise SpoolFullError
-                try:
-                    segment = self._make()
-                except OSError as error:
-                    self._note(error)
-                    return False
+                return False
         segment.begin()
         before, self._current = self._current, segment
         self._ahead.append(segment)
@@ -105,14 +110,56 @@ class SpoolWriter(Spool):
             self._unsynced.append(before)
         return True
 
+    def _take_spare(self) -> Segment | None:
+        try:
+            return self._spares.pop()
+        except IndexError:
+            return None
+
+    def _await_spare(self) -> Segment | None:
+        """Return the spare that another thread makes at this moment. Raises SpoolFullError when none does.
+
+        Not for long: that thread could wait for a lock which this one holds.
+        """
+        until = time.monotonic() + _PATIENCE_SECONDS
+        while True:
+            is_coming = bool(self._under_way)
+            segment = self._take_spare()
+            if segment is not None:
+                return segment
+            if not is_coming:
+                raise SpoolFullError
+            if time.monotonic() > until:
+                return None
+            time.sleep(_LOOK_AGAIN_SECONDS)
+
     @property
     def has_room(self) -> bool:
         """Whether the bound allows another segment, or one is ready."""
-        return self._spare is not None or not self._is_full()
+        return bool(self._spares) or not self._is_full(len(self._under_way))
 
-    def _is_full(self) -> bool:
-        own = len(self._segments)
+    def _is_full(self, under_way: int) -> bool:
+        own = len(self._segments) + under_way
         return own >= _LEAST_SEGMENTS and (own + 1) * SEGMENT_BYTES + self._foreign_bytes > self._most_bytes
+
+    def _make_if_room(self, spares: deque[Segment] | None = None) -> Segment | None:
+        """Return a new segment, put among the spares; None, and the trouble is noted, when the disk takes none.
+
+        Raises SpoolFullError when the bound is reached. Of two threads that want one at once each sees the other.
+        """
+        self._under_way.append(None)
+        try:
+            if self._is_full(len(self._under_way) - 1):
+                raise SpoolFullError
+            segment = self._make()
+            if spares is not None:
+                spares.append(segment)
+        except OSError as error:
+            self._note(error)
+            return None
+        finally:
+            self._under_way.pop()
+        return segment
 
     def _make(self) -> Segment:
         segment = Segment.make(self.folder / f"{next(self._numbers):08}.segment")
@@ -130,23 +177,26 @@ class SpoolWriter(Spool):
         if now >= self._looked_at + _LOOK_SECONDS:
             self._looked_at = now
             self._foreign_bytes = bytes_of(self._destination, but=self.folder)
-        with self._making:
-            if self._spare is None and now >= self._again_at and not self._is_full():
-                try:
-                    self._spare = self._make()
-                except OSError as error:
-                    self._note(error)
+        if not self._spares and now >= self._again_at:
+            with contextlib.suppress(SpoolFullError):
+                self._make_if_room(self._spares)
 
     def rotate(self) -> None:
         """Begin a new segment when this one is nearly full, or so old that its age would say little of its events.
 
         Who tracks an event finds room then, and need not wait for a lock.
         """
-        if self._spare is None or self._is_sealed:
+        if not self._spares or self._is_sealed:
             return
         is_old = time.time() - self._current.made > _MOST_AGE_SECONDS
         if is_old or self._current.size > _NEARLY_FULL_BYTES:
             self._next_segment()
+
+    def release(self) -> None:
+        """Give the folder up, as every spool does, when nothing can be written there any more."""
+        if not self._is_sealed and self._descriptor is not None:
+            self.seal()
+        super().release()
 
     def unmap_ahead(self, lock: threading.RLock) -> None:
         """Unmap segments of which nothing was handed on: an outage may fill many. One thread at a time."""
