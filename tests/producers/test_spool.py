@@ -297,7 +297,7 @@ def test_a_disk_that_comes_back_while_a_producer_closes_gets_nothing(
 
 
 def test_who_floods_a_broker_that_keeps_up_fills_no_spool(broker: str, topic: str) -> None:
-    with UsageProducer(replace(settings(broker, topic), queue_events=5_000)) as producer:
+    with UsageProducer(replace(settings(broker, topic), queue_events=5_000, linger_ms=1)) as producer:
         most = 0
         for number in range(60_000):
             producer.track(provider="openai", model="m", user_id="ann")

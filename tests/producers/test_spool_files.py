@@ -358,6 +358,13 @@ def test_a_full_disk_is_tried_again_after_a_while(tmp_path: Path) -> None:
     spool.release()
 
 
+def test_a_disk_that_is_full_from_the_beginning_is_an_oserror_and_keeps_no_folder(tmp_path: Path) -> None:
+    with files_of_at_most(1_000_000), pytest.raises(OSError, match="File too large"):
+        writer(tmp_path)
+
+    assert list(owners(destination_folder(tmp_path, WHERE))) == []
+
+
 def test_a_record_larger_than_a_segment_is_not_taken(tmp_path: Path) -> None:
     spool = writer(tmp_path)
 

@@ -35,11 +35,11 @@ _BEHIND_FOR_ONE_MORE = 256
 # helps when it can have the lock at once; when even that is not enough it waits for the lock.
 _MUCH_BEHIND = 8_000
 _MOST_BEHIND = 10_000
-_SELDOM = 1_000
+_SELDOM = 100
 
 
 class Sender:
-    """Sends what the backlog holds, oldest first, and tells the backlog and the tally what became of it.
+    """Sends what the backlog holds, oldest first; `Answers` tells the backlog and the tally what became of it.
 
     `lock` guards the backlog; whoever puts events into it calls `ring` afterwards.
     """

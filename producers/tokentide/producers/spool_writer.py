@@ -64,7 +64,7 @@ class SpoolWriter(Spool):
         try:
             self._current = self._make()
         except OSError:
-            self.release()
+            super().release()
             raise
         self._ahead.append(self._current)
 
