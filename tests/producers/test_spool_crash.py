@@ -48,17 +48,18 @@ def start(broker: str, topic: str, name: str, count: int) -> "subprocess.Popen[b
 def killed(service: "subprocess.Popen[bytes]", after: int | None = None) -> set[str]:
     """Kill the service after so many accepted events, or after all; return the accepted ones."""
     assert service.stdout is not None
-    lines = []
-    while (line := service.stdout.readline().strip()) not in (b"end", b""):
-        lines.append(line)
-        if after is not None and len(lines) >= after:
-            break
-    service.send_signal(signal.SIGKILL)
-    rest, errors = service.communicate()
-    # A line is written after track() returned; the last one may be cut.
-    lines += rest.splitlines()
-    assert b"Traceback" not in errors
-    return {line.decode() for line in lines} - {"end", ""}
+    assert service.stderr is not None
+    with service:
+        lines = []
+        while (line := service.stdout.readline().strip()) not in (b"end", b""):
+            lines.append(line)
+            if after is not None and len(lines) >= after:
+                break
+        service.kill()
+        # communicate() would read past what readline() holds in its buffer, and tear a line.
+        lines += service.stdout.read().splitlines()
+        assert b"Traceback" not in service.stderr.read()
+    return {line.decode() for line in lines} - {"end"}
 
 
 def ids(records: list[Message]) -> list[str]:
