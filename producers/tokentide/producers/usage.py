@@ -1,6 +1,7 @@
 """What one answer of a model used, in the fields of UsageEvent."""
 
 import hashlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from datetime import datetime
@@ -11,12 +12,14 @@ from pydantic_core import to_json
 
 from tokentide.schemas.usage import MAX_METADATA_BYTES
 
-__all__ = ["Usage", "UsageStatus", "event_id_of", "joined_metadata"]
+__all__ = ["Usage", "UsageStatus", "event_id_of", "joined_metadata", "names_a_call"]
 
 UsageStatus = Literal["exact", "inconsistent", "estimated"]
 """Reported and adding up; reported, but contradicting itself; not reported (in part)."""
 
 _EVENT_ID_LENGTH = 128
+# Ollama draws one of 999 numbers for each answer of its OpenAI-like API.
+_NO_ID = re.compile(r"(chatcmpl|cmpl)-\d{1,6}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,6 +136,11 @@ def joined_metadata(own: Mapping[str, Any], read: Mapping[str, Any]) -> dict[str
         if len(to_json(joined, inf_nan_mode="null", fallback=str)) > MAX_METADATA_BYTES:
             return dict(own)
     return joined
+
+
+def names_a_call(request_id: str) -> bool:
+    """Return whether no other call has this id: some servers draw numbers that come again."""
+    return bool(request_id) and not _NO_ID.fullmatch(request_id)
 
 
 def event_id_of(provider: str, request_id: str) -> str:

@@ -21,8 +21,10 @@ CLOUD_EVENT = {
 }
 
 
-def read(*events: Any, client: Client = ANYBODY, key: str | None = None) -> list[Reading]:
-    reader = Reader(client, NOW, source="door", max_future_seconds=3600, idempotency_key=key)
+def read(
+    *events: Any, client: Client = ANYBODY, key: str | None = None, max_future_seconds: int = 3600
+) -> list[Reading]:
+    reader = Reader(client, NOW, source="door", max_future_seconds=max_future_seconds, idempotency_key=key)
     return list(reader.read(events))
 
 
@@ -75,9 +77,19 @@ def test_an_id_is_kept_and_another_one_is_made_each_time() -> None:
 
 
 def test_the_providers_id_names_the_call_as_the_sdk_names_it() -> None:
-    sent = {"model_used": "gpt-4o", "modelProvider": "azure_openai", "openai_request_id": "chatcmpl-1"}
+    sent = {"model_used": "gpt-4o", "modelProvider": "azure_openai", "openai_request_id": "chatcmpl-A1"}
 
-    assert event(sent, key="k")["event_id"] == "azure/chatcmpl-1"
+    assert event(sent, key="k")["event_id"] == "azure/chatcmpl-A1"
+
+
+def test_the_numbers_that_ollama_draws_name_no_call() -> None:
+    sent = {"provider": "ollama", "model": "llama3.2", "request_id": "chatcmpl-418"}
+
+    first, second = event(sent), event(sent)
+
+    assert first["event_id"] != second["event_id"]
+    assert first["request_id"] == "chatcmpl-418"
+    assert event(sent, key="k")["event_id"] == event(sent, key="k")["event_id"]
 
 
 def test_an_idempotency_key_makes_the_same_ids_for_the_same_client() -> None:
@@ -145,6 +157,18 @@ def test_a_time_too_far_ahead_is_refused_as_the_meter_would() -> None:
     assert problem({**CALL, "created_at": ahead.isoformat()}) == (
         "created_at: 2026-11-28T02:30:01+00:00 is 3601 seconds ahead; at most 3600 are allowed, correct your clock"
     )
+
+
+def test_a_bound_that_no_time_reaches_refuses_none() -> None:
+    (reading,) = read({**CALL, "timestamp": "2099-12-31T00:00:00Z"}, max_future_seconds=10**15)
+
+    assert reading.record is not None
+
+
+def test_a_problem_of_a_cloud_event_names_its_attribute() -> None:
+    assert problem({**CLOUD_EVENT, "time": "soon", "data": CALL}).startswith("time: ")
+    assert problem({**CLOUD_EVENT, "subject": "x" * 257, "data": CALL}).startswith("subject: ")
+    assert problem({**CLOUD_EVENT, "data": {**CALL, "createdAt": "soon"}}).startswith("createdAt: ")
 
 
 def test_each_problem_is_a_sentence_that_names_the_field_as_it_was_sent() -> None:

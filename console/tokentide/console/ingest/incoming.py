@@ -10,7 +10,7 @@ from tokentide.console.ingest.refusal import Refusal
 from tokentide.producers.cloud_event import EVENT_TYPE
 from tokentide.schemas import InvalidEventError
 
-__all__ = ["MAX_EVENTS", "MEDIA_TYPES", "Incoming", "events_in", "unwrapped"]
+__all__ = ["ATTRIBUTES", "MAX_EVENTS", "MEDIA_TYPES", "Incoming", "events_in", "unwrapped"]
 
 MAX_EVENTS = 1000
 """The most events of a request."""
@@ -20,6 +20,9 @@ CLOUD_EVENT = "application/cloudevents+json"
 CLOUD_EVENTS = "application/cloudevents-batch+json"
 MEDIA_TYPES = (JSON, CLOUD_EVENT, CLOUD_EVENTS)
 """Not what an HTML form can send: a page of somebody else must not be able to post here."""
+
+ATTRIBUTES = {"timestamp": "time", "user_id": "subject"}
+"""Which attribute of a CloudEvent stands for a field that its event leaves out."""
 
 _HEADER = "ce-"
 
@@ -49,9 +52,10 @@ def events_in(headers: Mapping[str, str], body: bytes) -> list[Any]:
         sent = from_json(body, allow_inf_nan=False)
     except ValueError as error:
         raise Refusal(400, f"The body is no JSON: {error}.") from error
-    attributes = _attributes(headers)
+    # A CloudEvent that is in the body may repeat its attributes as headers: only those of the body count then.
+    attributes = _attributes(headers) if media_type == JSON else {}
     if attributes:
-        if media_type != JSON or not isinstance(sent, dict):
+        if not isinstance(sent, dict):
             raise Refusal(
                 400, "The headers ce-... are those of one CloudEvent: the body must be one JSON object."
             )
@@ -84,9 +88,9 @@ def unwrapped(event: Any) -> Incoming:
     source, name = event.get("source"), event.get("id")
     if not (isinstance(source, str) and source and isinstance(name, str) and name):
         raise InvalidEventError("source and id: a CloudEvent must have both, as text")
-    if event.get("datacontenttype", JSON) != JSON or not isinstance(event.get("data"), dict):
+    if not _is_json(event.get("datacontenttype")) or not isinstance(event.get("data"), dict):
         raise InvalidEventError(f"data: must be the usage event, as a JSON object of {JSON}")
-    said = {"timestamp": event.get("time"), "user_id": event.get("subject")}
+    said = {name: event.get(attribute) for name, attribute in ATTRIBUTES.items()}
     envelope = {name: value for name, value in said.items() if value is not None}
     return Incoming(event["data"], envelope, (source, name))
 
@@ -97,6 +101,10 @@ def _attributes(headers: Mapping[str, str]) -> dict[str, str]:
         for name, value in headers.items()
         if name.startswith(_HEADER)
     }
+
+
+def _is_json(media_type: Any) -> bool:
+    return media_type is None or str(media_type).partition(";")[0].strip().lower() == JSON
 
 
 def _listed(sent: Any) -> list[Any]:

@@ -3,17 +3,17 @@
 import json
 import uuid
 from collections.abc import Iterator, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, NamedTuple
 
 from pydantic_core import PydanticSerializationError, to_json
 
-from tokentide.console.ingest.incoming import Incoming, unwrapped
+from tokentide.console.ingest.incoming import ATTRIBUTES, Incoming, unwrapped
 from tokentide.console.ingest.keys import Client
 from tokentide.console.ingest.refusal import Problem
 from tokentide.console.ingest.spellings import canonical_fields, spelt_as_sent
 from tokentide.producers.cloud_event import Record, record_of
-from tokentide.producers.usage import event_id_of
+from tokentide.producers.usage import event_id_of, names_a_call
 from tokentide.schemas import InvalidEventError, UsageEvent, new_event_id
 from tokentide.schemas.provider import canonical_provider
 
@@ -70,6 +70,7 @@ class Reader:
     def _event(self, index: int, incoming: Incoming) -> UsageEvent:
         fields, spelt = canonical_fields(incoming.usage)
         envelope = canonical_fields(incoming.envelope)[0] if incoming.envelope else {}
+        spelt = {**{name: ATTRIBUTES[name] for name in envelope}, **spelt}
         fields = {**self._defaults, **envelope, **fields}
         self._bind(fields)
         if "provider" not in fields:
@@ -82,11 +83,11 @@ class Reader:
             raise InvalidEventError(spelt_as_sent(str(error), spelt)) from None
         except PydanticSerializationError as error:
             raise InvalidEventError(f"the event cannot be written as JSON: {error}") from None
-        ahead = usage.timestamp - self._now
-        if ahead > timedelta(seconds=self._max_future_seconds):
+        ahead = (usage.timestamp - self._now).total_seconds()
+        if ahead > self._max_future_seconds:
             name = spelt.get("timestamp", "timestamp")
             raise InvalidEventError(
-                f"{name}: {usage.timestamp.isoformat()} is {ahead.total_seconds():.0f} seconds ahead; at most "
+                f"{name}: {usage.timestamp.isoformat()} is {ahead:.0f} seconds ahead; at most "
                 f"{self._max_future_seconds} are allowed, correct your clock"
             )
         return usage
@@ -103,7 +104,7 @@ class Reader:
         if origin is not None:
             return event_id_of(*origin)
         provider, request_id = fields.get("provider"), fields.get("request_id")
-        if isinstance(provider, str) and isinstance(request_id, str) and request_id:
+        if isinstance(provider, str) and isinstance(request_id, str) and names_a_call(request_id):
             # As the SDK does: whoever else sees this answer of the provider makes the same event of it.
             return event_id_of(canonical_provider(provider), request_id)
         if self._idempotency_key is not None:

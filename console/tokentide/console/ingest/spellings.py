@@ -79,7 +79,7 @@ _PICO = Decimal(1).scaleb(-12)
 _LONGEST_ERROR = 2048
 # Unix time in milliseconds is beyond this, in seconds below it: either way it is no time before 1973 or after 5138.
 _MILLISECONDS_FROM = 10**11
-_WITHOUT_ZONE = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d+)?)?")
+_WITHOUT_ZONE = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d(:\d\d([.,]\d+)?)?")
 _ENDPOINTS = {
     "audio.speech": "speech",
     "audio.transcriptions": "transcription",
@@ -157,8 +157,8 @@ def _meaning(name: str, value: Any) -> Any:
 def _moment(value: Any) -> Any:
     """Return Unix time, and a time without zone, as the same time in UTC; what is neither stays."""
     if isinstance(value, int | float) and not isinstance(value, bool):
-        seconds = value / 1000 if abs(value) >= _MILLISECONDS_FROM else value
         try:
+            seconds = value / 1000 if abs(value) >= _MILLISECONDS_FROM else value
             return datetime.fromtimestamp(seconds, UTC).isoformat()
         except (OverflowError, ValueError, OSError):
             return str(value)

@@ -1,17 +1,15 @@
 """Chat and legacy completions of OpenAI, and of the many servers that speak like it."""
 
-import re
 from collections.abc import Hashable, Iterator, Mapping
 from typing import Any
 
 from tokentide.producers.extraction.openai_usage import cost_usd, tier_of, tokens_of
 from tokentide.producers.extraction.reading import Call, Reading, mapping_at, moment, number, text_at
 from tokentide.producers.extraction.said import SAID, Said, said_in, said_of
+from tokentide.producers.usage import names_a_call
 
 __all__ = ["fold", "looks_like", "read"]
 
-# Ollama draws one of 999 numbers for each answer of its OpenAI-like API: that names no call.
-_NO_ID = re.compile(r"(chatcmpl|cmpl)-\d{1,6}")
 _KEPT_FIRST = ("id", "model", "created", "object", "provider", "time_info", "model_info", "runtime")
 _KEPT_LAST = ("system_fingerprint", "service_tier", "x_groq", "prompt_filter_results")
 
@@ -39,7 +37,7 @@ def read(answer: Mapping[str, Any], call: Call) -> Reading:
         counts=tokens.counts,
         facts={
             "model": text_at(answer, "model"),
-            "request_id": None if request_id and _NO_ID.fullmatch(request_id) else request_id,
+            "request_id": request_id if request_id and names_a_call(request_id) else None,
             "provider_created": moment(answer.get("created")),
             "system_fingerprint": text_at(answer, "system_fingerprint"),
             "service_tier": tier_of(answer) or tier_of(usage),
