@@ -9,7 +9,7 @@ import sys
 from importlib.abc import MetaPathFinder
 from typing import Any
 
-from tokentide.schemas import Environment
+from tokentide.console.log import log_to_stderr
 
 __all__ = ["run"]
 
@@ -81,8 +81,6 @@ class _NoPandas(MetaPathFinder):
 
 
 def _log_to_stderr() -> None:
-    level = Environment().text("TOKENTIDE_LOG_LEVEL", "INFO").upper()
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    logging.getLogger("tokentide").setLevel(level)
+    log_to_stderr()
     # It logs an error for each attempt, twenty a second while a broker is away; the outbox says it once a minute.
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)

@@ -247,6 +247,7 @@ def test_it_lives_it_is_ready_and_it_counts(door: Door) -> None:
 
 def test_every_refusal_is_one_sentence_in_json(door: Door) -> None:
     assert door.request("GET", "/v1/usage").error == "Method Not Allowed: events go to POST /v1/usage."
+    assert door.post(call(), "/v1/usage/").error == "Not Found: events go to POST /v1/usage."
     assert door.request("GET", "/docs").error == "Not Found: events go to POST /v1/usage."
     assert door.post([call()], "/v1/usage?partial=perhaps").status == 400
     assert door.post(b"{").error.startswith("The body is no JSON: ")

@@ -3,6 +3,7 @@
 import http.client
 import json
 import signal
+import socket
 import time
 import uuid
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from tokentide.console.kafka import KafkaCluster
 
 TOPIC = "outage"
 ACK_SECONDS = "2"
+HEAD = b"POST /v1/usage HTTP/1.1\r\nHost: door\r\nContent-Type: application/json\r\n"
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +40,11 @@ def door(cluster: KafkaCluster) -> Iterator[Door]:
 
 def calls(count: int) -> list[dict[str, Any]]:
     return [{"userId": f"u{number}", "model": "gpt-4o", "inputTokens": number + 1} for number in range(count)]
+
+
+def connected(door: Door) -> socket.socket:
+    host, _, port = door.address.partition(":")
+    return socket.create_connection((host, int(port)), timeout=60)
 
 
 def send_until_taken(door: Door, sent: list[dict[str, Any]], **headers: str) -> list[str]:
@@ -139,13 +146,59 @@ def test_sigterm_lets_every_request_inside_have_its_answer(cluster: KafkaCluster
     assert {name for answer in answers for name in answer.json["event_ids"]} <= door.stored().keys()
 
 
-def test_wrong_use_is_one_sentence(kafka: str) -> None:
+@pytest.mark.slow
+def test_sigterm_refuses_a_request_whose_body_does_not_come(kafka: str, door_topic: str) -> None:
+    impatient = open_door(kafka, door_topic, TOKENTIDE_INGEST_ACK_TIMEOUT_SECONDS="1")
+    with impatient as door, connected(door) as slow:
+        slow.sendall(HEAD + b"Content-Length: 100\r\n\r\n{")
+        while "tokentide_ingest_in_flight_bytes 100.0" not in door.request("GET", "/metrics").text:
+            time.sleep(0.05)
+        door.process.send_signal(signal.SIGTERM)
+        answer = http.client.HTTPResponse(slow)
+        answer.begin()
+        refused = json.loads(answer.read())
+        assert door.process.wait(60) == 0
+
+    assert (answer.status, answer.headers["retry-after"]) == (503, "1")
+    assert refused == {
+        "error": "The door stops, and the body has not arrived: nothing was stored, send the same request again."
+    }
+
+
+def test_a_client_that_offers_another_protocol_or_none_is_no_line_in_the_log(
+    kafka: str, door_topic: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with open_door(kafka, door_topic) as door:
+        # As Java's HttpClient does with every request that is not encrypted.
+        java = door.post(
+            calls(1), Connection="Upgrade, HTTP2-Settings", Upgrade="h2c", HTTP2_Settings="AAMAAABk"
+        )
+        with connected(door) as other:
+            other.sendall(b"\x16\x03\x01 no HTTP\r\n\r\n")
+            while other.recv(1000):
+                pass
+
+    assert java.status == 202
+    assert capfd.readouterr().err == ""
+
+
+def test_wrong_use_is_one_sentence(kafka: str, door_topic: str) -> None:
+    no_level = run(
+        "ingest",
+        "--broker",
+        kafka,
+        environment={"TOKENTIDE_LOG_LEVEL": "chatty", "TOKENTIDE_TOPIC_EVENTS": door_topic},
+    )
     no_topic = run("ingest", "--broker", kafka, environment={"TOKENTIDE_TOPIC_EVENTS": "nowhere"})
     open_to_all = run("ingest", "--broker", kafka, "--host", "0.0.0.0")
 
     assert (no_topic.code, no_topic.err) == (
         2,
         f"The topic nowhere does not exist on {kafka}; create it with `tokentide topics init`.\n",
+    )
+    assert (no_level.code, no_level.err) == (
+        2,
+        "TOKENTIDE_LOG_LEVEL='chatty' is none of DEBUG, INFO, WARNING, ERROR.\n",
     )
     assert (open_to_all.code, open_to_all.err) == (
         2,

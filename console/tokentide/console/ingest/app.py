@@ -48,6 +48,8 @@ def make_app(door: Door, outlet: Outlet) -> FastAPI:
         # Their pages would come from somebody else's servers.
         docs_url=None,
         redoc_url=None,
+        # Behind a proxy with TLS it would send clients, and their keys, to http://.
+        redirect_slashes=False,
     )
     readiness = _Readiness(outlet)
 

@@ -29,7 +29,7 @@ async def read_body(request: Request, most: int) -> bytes:
     """Return the body, unpacked; neither it nor what was sent may have more than `most` bytes.
 
     Raises Refusal: 413 when it has, 415 for a coding that is not read here, 400 for what is not one whole gzip or
-    ends too early, and 408 when it takes more than 30 seconds.
+    ends too early, 408 when it takes more than 30 seconds, and 503 when the server stops before it is here.
     """
     coding = _coding(request.headers)
     if coding != "identity" and coding not in _GZIP:
@@ -43,6 +43,13 @@ async def read_body(request: Request, most: int) -> bytes:
                     raise _too_long(most)
     except TimeoutError:
         raise Refusal(408, f"The body did not arrive within {_SECONDS:.0f} s: send it again.") from None
+    except asyncio.CancelledError:
+        # By the server, when it stops and has waited long enough.
+        raise Refusal(
+            503,
+            "The door stops, and the body has not arrived: nothing was stored, send the same request again.",
+            headers={"Retry-After": "1"},
+        ) from None
     except ClientDisconnect:
         raise Refusal(400, "The connection ended before the body.") from None
     return _unpacked(bytes(body), most) if coding in _GZIP else bytes(body)

@@ -10,7 +10,8 @@ from contextlib import asynccontextmanager, contextmanager
 from tokentide.console.broker import reach
 from tokentide.console.ingest.keys import KeyRing
 from tokentide.console.ingest.settings import IngestSettings, base_url
-from tokentide.schemas import Environment, ServiceUnavailableError, SettingsError
+from tokentide.console.log import log_to_stderr
+from tokentide.schemas import ServiceUnavailableError, SettingsError
 
 __all__ = ["run_ingest"]
 
@@ -34,7 +35,9 @@ def run_ingest(settings: IngestSettings) -> None:
             f"The topic {settings.topic} does not exist on {settings.kafka.broker}; create it with "
             "`tokentide topics init`."
         )
-    _log_to_stderr()
+    log_to_stderr()
+    # Its warnings are about what clients send: two for each request of Java's HttpClient, which offers HTTP/2.
+    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
     with _listen(settings) as listener:
         asyncio.run(_serve(settings, keys, listener))
 
@@ -48,6 +51,7 @@ async def _serve(settings: IngestSettings, keys: KeyRing, listener: socket.socke
         ) from error
 
     from tokentide.console.ingest.app import make_app
+    from tokentide.console.ingest.connection import Connection
     from tokentide.console.ingest.door import Door
     from tokentide.console.ingest.outlet import Outlet
 
@@ -87,6 +91,7 @@ async def _serve(settings: IngestSettings, keys: KeyRing, listener: socket.socke
     server = Server(
         uvicorn.Config(
             app,
+            http=Connection,
             log_config=None,
             access_log=False,
             server_header=False,
@@ -111,9 +116,3 @@ def _listen(settings: IngestSettings) -> socket.socket:
             f"{settings.host}:{settings.port} cannot be listened on ({error}); stop what listens there, or take "
             "another with --host and --port."
         ) from error
-
-
-def _log_to_stderr() -> None:
-    level = Environment().text("TOKENTIDE_LOG_LEVEL", "INFO").upper()
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    logging.getLogger("tokentide").setLevel(level)
