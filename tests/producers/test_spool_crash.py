@@ -204,6 +204,7 @@ def test_the_command_lists_and_sends_what_is_left(broker: str, topic: str, read:
 
         before = commands.run("spool", "list", environment=variables)
         own = commands.run("spool", "flush", "--json", environment=variables)
+        own_words = commands.run("spool", "flush", environment=variables)
         moved = commands.run("spool", "flush", "--all", environment=variables)
         after = commands.run("spool", "list", "--json", environment=variables)
 
@@ -212,6 +213,9 @@ def test_the_command_lists_and_sends_what_is_left(broker: str, topic: str, read:
     assert "120 events" in before.out
     assert f"{topic} at {address}" in before.out
     assert json.loads(own.out) == {"sent": 0, "done": True}
+    assert own_words.out == (
+        f"Kafka at {broker} has stored 0 events of earlier processes; more is left, see `tokentide spool list`.\n"
+    )
     assert moved.out == f"Kafka at {broker} has stored 120 events of earlier processes.\n"
     assert json.loads(after.out) == []
     assert set(ids(read())) == accepted
@@ -222,6 +226,37 @@ def test_the_command_says_when_there_is_nothing(tmp_path: Path) -> None:
     answer = commands.run("spool", "list", "--dir", str(tmp_path))
 
     assert (answer.code, answer.out) == (0, "No process left usage events on this machine.\n")
+
+
+def test_the_command_says_that_a_damaged_file_is_kept(
+    broker: str, topic: str, read: Read, state_home: Path
+) -> None:
+    accepted = sorted(killed(start("127.0.0.1:1", topic, "d", 20)))
+    (path,) = state_home.rglob("00000001.segment")
+    content = bytearray(path.read_bytes())
+    place = content.index(b'"d-7"')
+    content[place : place + 5] = b"\xff" * 5
+    path.write_bytes(content)
+
+    answer = commands.run(
+        "spool", "flush", "--broker", broker, "--all", environment={"TOKENTIDE_TOPIC_EVENTS": topic}
+    )
+
+    assert answer.out.endswith(" events of earlier processes; more is left, see `tokentide spool list`.\n")
+    assert sorted(ids(read())) == [name for name in accepted if name != "d-7"]
+
+
+@pytest.mark.parametrize("command", ["list", "flush"])
+def test_a_folder_that_is_not_there_is_wrong_use(command: str, broker: str, tmp_path: Path) -> None:
+    answer = commands.run(
+        "spool", command, "--dir", str(tmp_path / "misspelt"), environment={"TOKENTIDE_BROKER": broker}
+    )
+
+    assert answer.code == 2
+    assert (
+        answer.err
+        == f"There is no folder {tmp_path / 'misspelt'}; name the one that holds the spools with --dir.\n"
+    )
 
 
 @pytest.mark.parametrize("options", [(), ("--json",)])

@@ -284,6 +284,28 @@ def test_a_damaged_record_is_left_out_and_its_file_kept_aside(tmp_path: Path) ->
     assert [each.state for each in left(tmp_path)] == ["corrupt"]
 
 
+@pytest.mark.parametrize(
+    "damaged",
+    [b"\xff" * 40, b"\x05\x00\x00\x00", b"\xff\x3f\x00\x00", bytes(60), bytes(len(frame("b")))],
+    ids=["no length", "too short", "too long", "zeros in it", "zeros"],
+)
+def test_what_stands_behind_a_damaged_length_is_read(tmp_path: Path, damaged: bytes) -> None:
+    spool = writer(tmp_path)
+    write(spool, "a", "b", *(f"c{number}" for number in range(300)))
+    damage(spool, FIRST + len(frame("a")), damaged)
+    spool.release()
+
+    (heir,) = heirs(tmp_path)
+    assert heir.waiting == 302
+    keys = read(heir)
+    heir.release()
+
+    assert keys == ["a", *(f"c{number}" for number in range(300))]
+    assert heir.take_lost() == 1
+    assert len(heir.take_asides()) == 1
+    assert [(each.state, each.events) for each in left(tmp_path)] == [("corrupt", 1)]
+
+
 def test_what_stands_before_a_torn_end_is_read(tmp_path: Path) -> None:
     spool = writer(tmp_path)
     write(spool, "a", "b", "c")

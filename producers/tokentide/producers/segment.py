@@ -11,6 +11,7 @@ interpreter's lock, or refuses. So a thread of the service that tracks an event 
 import errno
 import mmap
 import os
+import re
 import struct
 import time
 import zlib
@@ -26,6 +27,8 @@ SEGMENT_BYTES = 4 * 1024 * 1024
 _MAGIC = b"tktspol2"
 _HEADER = struct.Struct("<8sQ")
 _PAGE = mmap.PAGESIZE
+# How a frame begins: a length within the file, any CRC, a mark.
+_BEGINNING = re.compile(rb"(?s)(?=..[\x00-\x40]\x00....[\x00\x01])")
 # Between two pauses for the service's threads.
 _COUNT_BATCH = 64
 _COUNT_PAUSE_SECONDS = 0.0002
@@ -56,6 +59,8 @@ class Segment:
         self.waiting = 0
         """Events that Kafka has not."""
         self._end = end
+        self._gaps: dict[int, int] = {}
+        """Where damaged bytes begin, and the next whole event, or the end, is."""
         self._map: mmap.mmap | None = None
 
     @classmethod
@@ -99,6 +104,9 @@ class Segment:
         segment.is_damaged = magic != _MAGIC and any(view[:FIRST])
         if magic == _MAGIC:
             segment.waiting = segment.count()
+            if segment.is_damaged or view[segment._end : size].strip(b"\0"):
+                segment._end = size
+                segment.waiting = segment._count_around_damage()
         else:
             segment._end = FIRST
         segment.unmap()
@@ -126,6 +134,35 @@ class Segment:
         self._end = place
         return waiting
 
+    def _count_around_damage(self) -> int:
+        """Count as `count` does, and find the whole events behind damaged bytes, which stand for one."""
+        content = self._mapped()[: self._end]
+        last = len(content.rstrip(b"\0"))
+        place, waiting = FIRST, 0
+        while place < last:
+            after = self._behind(place)
+            if after is None:
+                self.is_damaged = True
+                starts = (found.start() for found in _BEGINNING.finditer(content, place + 1))
+                after = next((start for start in starts if self._behind(start)), self._end)
+                self._gaps[place] = after
+                waiting += 1
+            else:
+                waiting += content[place + MARK] != DONE
+            place = after
+        self._end = place
+        return waiting
+
+    def _behind(self, place: int) -> int | None:
+        """Return the place behind the event that stands there; None when it is none, or damaged."""
+        start = place + FRAME.size
+        if start > self._end:
+            return None
+        view = self._mapped()
+        length, crc, _ = FRAME.unpack_from(view, place)
+        end = int(start + length)
+        return end if 0 < length <= self._end - start and zlib.crc32(view[start:end]) == crc else None
+
     def begin(self) -> None:
         """Say that the first record comes now: how old a segment is counts from here."""
         self.made = time.time()
@@ -144,7 +181,9 @@ class Segment:
         self.is_sealed = True
 
     def after(self, place: int) -> int:
-        """Return the place behind the event."""
+        """Return the place behind the event, or behind damaged bytes."""
+        if place in self._gaps:
+            return self._gaps[place]
         (length,) = LENGTH.unpack_from(self._mapped(), place)
         return int(place + FRAME.size + length)
 
@@ -154,6 +193,8 @@ class Segment:
         None when no event stands there, behind all that stand before it. Raises DamagedError when the bytes are not
         those that were written.
         """
+        if place in self._gaps:
+            raise DamagedError(f"{self.path} is damaged from byte {place} on")
         start = place + FRAME.size
         if start > self._end:
             return None

@@ -30,7 +30,8 @@ def list_spools(folder: Dir = None, json: Json = False) -> None:
     from tokentide.producers import ProducerSettings
     from tokentide.producers.spool_left import left, roots
 
-    found = [each for root in roots(folder or ProducerSettings.from_env().spool_dir) for each in left(root)]
+    chosen = _existing(folder) or ProducerSettings.from_env().spool_dir
+    found = [each for root in roots(chosen) for each in left(root)]
     if json:
         print(encoder.dumps([asdict(each) | {"path": str(each.path)} for each in found]))
         return
@@ -58,7 +59,7 @@ def flush(
             "--expired", help="Also what was kept aside for its age: it may count twice if Kafka had it."
         ),
     ] = False,
-    timeout: Annotated[float, typer.Option(metavar="SECONDS", help="Give up after so long.")] = 60.0,
+    timeout: Annotated[float, typer.Option(min=0, metavar="SECONDS", help="Give up after so long.")] = 60.0,
     json: Json = False,
 ) -> None:
     """Send what dead processes left; exit code 1 when something is left after the timeout."""
@@ -70,12 +71,12 @@ def flush(
     from tokentide.producers import ProducerSettings, UsageProducer
     from tokentide.producers.settings import NO_SPOOL
     from tokentide.producers.spool_folder import Destination
-    from tokentide.producers.spool_left import revive, roots, take_over
+    from tokentide.producers.spool_left import left, revive, roots, take_over
     from tokentide.schemas import SettingsError
 
     settings = ConsoleSettings.from_env(broker=broker)
     sender = replace(ProducerSettings.from_env(), kafka=settings.kafka, topic=settings.topics.events)
-    chosen = folder or sender.spool_dir
+    chosen = _existing(folder) or sender.spool_dir
     if chosen == NO_SPOOL:
         raise SettingsError("TOKENTIDE_PRODUCER_SPOOL_DIR is off; name the folder with --dir.")
     reach(settings.kafka)
@@ -96,6 +97,18 @@ def flush(
     if json:
         print(encoder.dumps({"sent": sent, "done": is_empty}))
     else:
-        rest = "" if is_empty else "; more is left, see `tokentide spool list`"
+        # For other brokers and topics too, and what was kept aside: whoever reads this may delete the disk.
+        is_all = is_empty and all(each.state == "live" for root in roots(chosen) for each in left(root))
+        rest = "" if is_all else "; more is left, see `tokentide spool list`"
         print(f"Kafka at {settings.kafka.broker} has stored {sent:,} events of earlier processes{rest}.")
     raise typer.Exit(0 if is_empty else 1)
+
+
+def _existing(folder: str | None) -> str | None:
+    from pathlib import Path
+
+    from tokentide.schemas import SettingsError
+
+    if folder is not None and not Path(folder).is_dir():
+        raise SettingsError(f"There is no folder {folder}; name the one that holds the spools with --dir.")
+    return folder
