@@ -15,7 +15,17 @@ from support.openai_answers import COMPLETION, RESPONSE
 
 DOCUMENT = (Path(__file__).parents[3] / "docs" / "sdk.md").read_text()
 # What a reader has set up besides the example; never in the document.
+# The address in the example tells the provider: requests go there, and arrive here.
+REROUTED = (
+    "import os, httpx2\n"
+    "server, send = httpx2.URL(os.environ['MODEL_SERVER']), httpx2.HTTPTransport.handle_request\n"
+    "def reroute(transport, request):\n"
+    "    request.url = request.url.copy_with(scheme=server.scheme, host=server.host, port=server.port)\n"
+    "    return send(transport, request)\n"
+    "httpx2.HTTPTransport.handle_request = reroute\n"
+)
 BEFORE = {
+    **dict.fromkeys(("xAI", "DeepSeek", "OpenRouter", "LM Studio"), REROUTED),
     "mistralai": (
         "import os, mistralai.client.sdkconfiguration as sdk\n"
         "sdk.SERVERS['global'] = os.environ['MODEL_SERVER']\n"
@@ -57,6 +67,10 @@ SENT = {
     "Groq": ("groq", 19, 10),
     "Together": ("together", 19, 10),
     "Cerebras": ("cerebras", 19, 10),
+    "xAI": ("x-ai", 19, 10),
+    "DeepSeek": ("deepseek", 19, 10),
+    "OpenRouter": ("openrouter", 19, 10),
+    "LM Studio": ("lmstudio", 19, 10),
     "local": ("local", 19, 10),
     "responses": ("openai", 36, 87),
     "google": ("google", 100, 50),
@@ -74,6 +88,10 @@ MARKS = {  # of an example, the first that is in it
     "litellm": "litellm",
     "AzureOpenAI": "AzureOpenAI",
     'provider="local"': "local",
+    "api.x.ai": "xAI",
+    "api.deepseek.com": "DeepSeek",
+    "openrouter.ai": "OpenRouter",
+    "localhost:1234": "LM Studio",
     "responses.create": "responses",
     "OpenAI": "OpenAI",
     "Anthropic": "Anthropic",
@@ -107,6 +125,7 @@ def lay_down(server: ModelServer) -> None:
         "/openai/deployments/my-deployment/chat/completions",
         "/openai/v1/chat/completions",
         "/v1/chat/completions",
+        "/api/v1/chat/completions",
     ):
         server.answer(path, chat)
     server.answer("/responses", json_answer(RESPONSE))
@@ -137,7 +156,20 @@ def lay_down(server: ModelServer) -> None:
 
 def variables(url: str) -> dict[str, str]:
     """Send every client to the server at the address."""
-    keys = ("OPENAI", "AZURE_OPENAI", "ANTHROPIC", "GROQ", "TOGETHER", "CEREBRAS", "GEMINI", "MISTRAL", "CO")
+    keys = (
+        "XAI",
+        "DEEPSEEK",
+        "OPENROUTER",
+        "OPENAI",
+        "AZURE_OPENAI",
+        "ANTHROPIC",
+        "GROQ",
+        "TOGETHER",
+        "CEREBRAS",
+        "GEMINI",
+        "MISTRAL",
+        "CO",
+    )
     bases = ("OPENAI", "ANTHROPIC", "GROQ", "TOGETHER", "CEREBRAS", "GOOGLE_GEMINI")
     return {
         **{f"{name}_API_KEY": "k" for name in keys},
