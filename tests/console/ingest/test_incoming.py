@@ -59,6 +59,16 @@ def test_data_is_json_however_its_media_type_is_written(media_type: str | None) 
     assert unwrapped(event).usage == {"model": "m"}
 
 
+def test_half_a_surrogate_pair_becomes_the_replacement_character() -> None:
+    """JavaScript writes it so when it cuts a text in an emoji: one such message must not cost a batch."""
+    body = rb'[{"a": "cut \ud83d"}, {"a": "\ude00\uD83D\n\ud83d\ude00", "\uDBFF": "\\ud83d \u00fc"}]'
+
+    assert read(JSON, body) == [
+        {"a": "cut \N{REPLACEMENT CHARACTER}"},
+        {"a": "\ufffd\ufffd\n\N{GRINNING FACE}", "\ufffd": "\\ud83d ü"},
+    ]
+
+
 def test_values_of_headers_are_percent_decoded() -> None:
     (event,) = read({**JSON, "ce-subject": "J%C3%BCrgen%20K"}, {})
 

@@ -1,5 +1,6 @@
 """What stands in a request: usage events, bare or as CloudEvents 1.0, one or many."""
 
+import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 from urllib.parse import unquote
@@ -25,6 +26,11 @@ ATTRIBUTES = {"timestamp": "time", "user_id": "subject"}
 """Which attribute of a CloudEvent stands for a field that its event leaves out."""
 
 _HEADER = "ce-"
+# A pair of surrogates, half of one, which is JSON but no text, or another escape.
+_ESCAPE = re.compile(
+    rb"(?is)\\(?:u d[89ab][0-9a-f]{2} \\u d[c-f][0-9a-f]{2} | (?P<half> u d[89a-f][0-9a-f]{2}) | .)",
+    re.VERBOSE,
+)
 
 
 class Incoming(NamedTuple):
@@ -48,10 +54,7 @@ def events_in(headers: Mapping[str, str], body: bytes) -> list[Any]:
         raise Refusal(
             415, f"Send JSON in UTF-8, with one of these as Content-Type: {', '.join(MEDIA_TYPES)}."
         )
-    try:
-        sent = from_json(body, allow_inf_nan=False)
-    except ValueError as error:
-        raise Refusal(400, f"The body is no JSON: {error}.") from error
+    sent = _parsed(body)
     # A CloudEvent that is in the body may repeat its attributes as headers: only those of the body count then.
     attributes = _attributes(headers) if media_type == JSON else {}
     if attributes:
@@ -93,6 +96,17 @@ def unwrapped(event: Any) -> Incoming:
     said = {name: event.get(attribute) for name, attribute in ATTRIBUTES.items()}
     envelope = {name: value for name, value in said.items() if value is not None}
     return Incoming(event["data"], envelope, (source, name))
+
+
+def _parsed(body: bytes) -> Any:
+    try:
+        return from_json(body, allow_inf_nan=False)
+    except ValueError as error:
+        if "hex escape" in str(error):
+            whole = _ESCAPE.sub(lambda found: rb"\ufffd" if found["half"] else found[0], body)
+            if whole != body:
+                return _parsed(whole)
+        raise Refusal(400, f"The body is no JSON: {error}.") from error
 
 
 def _attributes(headers: Mapping[str, str]) -> dict[str, str]:
