@@ -1,6 +1,7 @@
 """From what was sent to records: ids that come again, keys that are bound, problems by their place."""
 
 import json
+import re
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -8,6 +9,7 @@ from tokentide.console.ingest.keys import ANYBODY, Client
 from tokentide.console.ingest.reader import Reader, Reading
 from tokentide.producers.cloud_event import record_of
 from tokentide.schemas import UsageEvent
+from tokentide.schemas.usage import Label
 
 NOW = datetime(2026, 11, 28, 1, 30, tzinfo=UTC)
 CALL = {"provider": "openai", "model": "gpt-4o", "input_tokens": 5}
@@ -184,6 +186,25 @@ def test_each_problem_is_a_sentence_that_names_the_field_as_it_was_sent() -> Non
     assert problem({"provider": "openai"}) == "model: Field required"
     assert "cachedTokens + cache_write_tokens = 9 cannot exceed input_tokens = 5" in problem(
         {**CALL, "cachedTokens": 9}
+    )
+
+
+def test_an_event_far_beyond_every_bound_is_refused_unread() -> None:
+    most = {
+        **{
+            name: "\N{GRINNING FACE}" * 256
+            for name, field in UsageEvent.model_fields.items()
+            if field.annotation == Label | None
+        },
+        "tags": {f"{n:02}" + "\x00" * 62: "\x00" * 256 for n in range(32)},
+        "metadata": {"note": "x" * 8100},
+        "error_message": "\x00" * 2048,
+    }
+
+    assert event({**CALL, **most})["tags"] == most["tags"]
+    assert re.fullmatch(
+        "the event has 300[0-9]{3} bytes of JSON, at most 262144 are read: metadata must fit in 8192 bytes",
+        problem({**CALL, "metadata": {"note": [[]] * 100_000}}),
     )
 
 

@@ -16,9 +16,12 @@ from tokentide.producers.cloud_event import Record, record_of
 from tokentide.producers.usage import event_id_of, names_a_call
 from tokentide.schemas import InvalidEventError, UsageEvent, new_event_id
 from tokentide.schemas.provider import canonical_provider
+from tokentide.schemas.usage import MAX_METADATA_BYTES
 
 __all__ = ["Reader", "Reading"]
 
+# More than any event has. Its model needs seconds for a large one, in which nobody else is served.
+_MOST_BYTES = 256 * 1024
 _NAMESPACE = uuid.UUID("5b0f3f8e-6b6a-4d0e-9a55-3f5c7d1c2a10")
 
 
@@ -78,7 +81,13 @@ class Reader:
         if "event_id" not in fields:
             fields["event_id"] = self._event_id(index, fields, incoming.origin)
         try:
-            usage = UsageEvent.from_wire(to_json(fields))
+            wire = to_json(fields)
+            if len(wire) > _MOST_BYTES:
+                raise InvalidEventError(
+                    f"the event has {len(wire)} bytes of JSON, at most {_MOST_BYTES} are read: metadata must fit in "
+                    f"{MAX_METADATA_BYTES} bytes"
+                )
+            usage = UsageEvent.from_wire(wire)
         except InvalidEventError as error:
             raise InvalidEventError(spelt_as_sent(str(error), spelt)) from None
         except PydanticSerializationError as error:
