@@ -1,5 +1,6 @@
 """A Kafka that does not answer, a door that dies: what was sent again counts once."""
 
+import gzip
 import http.client
 import json
 import signal
@@ -133,7 +134,11 @@ def test_sigterm_lets_every_request_inside_have_its_answer(cluster: KafkaCluster
     patient = open_door(cluster.bootstrap, TOPIC, TOKENTIDE_INGEST_ACK_TIMEOUT_SECONDS="30")
     with patient as door, ThreadPoolExecutor(2) as pool:
         with frozen(cluster):
-            inside = [pool.submit(door.post, sent) for _ in range(2)]
+            packed = gzip.compress(json.dumps(sent).encode())
+            inside = [
+                pool.submit(door.post, sent),
+                pool.submit(door.post, packed, Content_Encoding="gzip"),
+            ]
             both = f"tokentide_ingest_in_flight_bytes {2.0 * len(json.dumps(sent))}"
             while both not in door.request("GET", "/metrics").text:
                 time.sleep(0.05)

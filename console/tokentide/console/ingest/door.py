@@ -75,8 +75,9 @@ class Door:
             client = self.admit(request.headers)
             name = client.name
             most = self._settings.max_body_bytes
-            with self._gate.hold(announced_bytes(request.headers, most)):
+            with self._gate.hold(announced_bytes(request.headers, most)) as shrink:
                 body = await read_body(request, most)
+                shrink(len(body))
                 accepted = await self._store(client, request.headers, body, partial)
             status = 202
             return accepted
