@@ -157,3 +157,43 @@ def test_a_request_may_be_anything(request_: Any) -> None:
     usage = extract({"choices": []}, "openai", model="gpt-4o", request=request_)
 
     assert usage.input_tokens == 0
+
+
+ALTERNATIVES = [{"token": "b", "logprob": -2.0, "bytes": [98]}] * 20
+USAGE = {"prompt_tokens": 100, "completion_tokens": 2000, "total_tokens": 2100}
+
+
+def test_probabilities_of_each_token_hide_no_usage() -> None:
+    token = {"token": "a", "logprob": -1.0, "bytes": [97], "top_logprobs": ALTERNATIVES}
+    choice = {"index": 0, "message": {"content": "a" * 2000}, "logprobs": {"content": [token] * 2000}}
+
+    usage = extract({"model": "gpt-4o", "choices": [choice], "usage": USAGE})
+
+    assert (usage.input_tokens, usage.output_tokens, usage.usage_status) == (100, 2000, "exact")
+
+
+def test_probabilities_in_a_message_of_langchain_hide_no_usage() -> None:
+    token = {"token": "a", "logprob": -1.0, "top_logprobs": ALTERNATIVES}
+    message = {
+        "type": "ai",
+        "content": "a",
+        "response_metadata": {"model_name": "gpt-4o", "logprobs": {"content": [token] * 3000}},
+        "usage_metadata": {"input_tokens": 100, "output_tokens": 3000, "total_tokens": 3100},
+    }
+
+    usage = extract(message)
+
+    assert (usage.input_tokens, usage.output_tokens, usage.usage_status) == (100, 3000, "exact")
+
+
+def test_much_content_hides_no_usage() -> None:
+    words = [{"text": "a", "confidence": 0.5}] * 60
+    answer = {
+        "pages": [{"index": page, "words": words} for page in range(1000)],
+        "model": "mistral-ocr-latest",
+        "usage_info": {"pages_processed": 1000},
+    }
+
+    usage = extract(answer, "mistral")
+
+    assert (usage.pages, usage.usage_status) == (1000, "exact")
