@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from typing import Any
 
-from tokentide.producers.extraction import anthropic
+from tokentide.producers.extraction import anthropic, openai_chat
 from tokentide.producers.extraction.bedrock_model import called, requested
 from tokentide.producers.extraction.reading import Call, Reading, at, mapping_at, number, text_at
 from tokentide.producers.extraction.said import Said, said_in, said_of
@@ -58,10 +58,12 @@ def looks_like(answer: Mapping[str, Any]) -> bool:
 
 
 def read(answer: Mapping[str, Any], call: Call) -> Reading:
-    """Return what an answer of Converse says, or the body of InvokeModel: Anthropic, Nova, Titan, Llama."""
-    answer = {**answer, **_json(answer.get("body"))}
+    """Return what an answer of Converse says, or the body of InvokeModel: Anthropic, OpenAI, Nova, Titan, Llama."""
+    answer = {**answer, **_body(answer.get("body"))}
     if "input_tokens" in mapping_at(answer, "usage") or answer.get("type") == "message":
         return anthropic.read(answer, call)
+    if isinstance(answer.get("choices"), list):  # gpt-oss, Jamba, and others that speak like OpenAI
+        return _read_like_openai(answer, call)
     raw = _raw(answer)
     said = {name: _first(raw, names) for name, names in _COUNTS.items()}
     made = [number(each.get("tokenCount")) for each in _mappings(answer.get("results"))]
@@ -102,6 +104,10 @@ def fold(answer: dict[str, Any], chunk: Mapping[str, Any]) -> None:
     if isinstance(event.get("type"), str):
         anthropic.fold(answer, event)
         return
+    if isinstance(event.get("choices"), list):
+        openai_chat.fold(answer, event)
+        answer["choices"] = []
+        return
     delta = mapping_at(event, "contentBlockDelta", "delta")
     if "toolUse" in mapping_at(event, "contentBlockStart", "start"):
         answer["_tool_calls"] = answer.get("_tool_calls", 0) + 1
@@ -117,6 +123,17 @@ def fold(answer: dict[str, Any], chunk: Mapping[str, Any]) -> None:
     said = said_in(answer)
     said.add(_text(delta), number(at(event, "contentBlockDelta", "contentBlockIndex")))
     said.add(text_at(event, "outputText") or text_at(event, "generation"))
+
+
+def _read_like_openai(answer: Mapping[str, Any], call: Call) -> Reading:
+    """Return what a completion says; when it counts nothing, what Bedrock says beside it."""
+    reading = openai_chat.read(answer, call)
+    reading.facts |= called(answer, call)
+    if reading.raw is None:
+        beside = read({name: answer[name] for name in (_METRICS, "ResponseMetadata") if name in answer}, call)
+        reading.counts, reading.raw = beside.counts | reading.counts, beside.raw
+        reading.facts["request_id"] = reading.facts["request_id"] or beside.facts["request_id"]
+    return reading
 
 
 def _raw(answer: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -185,6 +202,11 @@ def _text(block: Mapping[str, Any]) -> str | None:
 def _mappings(value: Any) -> list[Mapping[str, Any]]:
     items: Iterable[Any] = value if isinstance(value, list) else ()
     return [each for each in items if isinstance(each, Mapping)]
+
+
+def _body(text: Any) -> Mapping[str, Any]:
+    """Return the body of InvokeModel, without the names that families keep for themselves."""
+    return {name: value for name, value in _json(text).items() if not name.startswith("_")}
 
 
 def _json(text: Any) -> Mapping[str, Any]:
