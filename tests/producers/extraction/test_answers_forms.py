@@ -1,11 +1,12 @@
 """The forms in which answers come, and what the seeds got wrong about them, in money."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from decimal import Decimal
 from typing import Any
 
 import pytest
+from botocore.eventstream import EventStream  # type: ignore[import-untyped]
 from genai_prices import Usage as PricedUsage
 from genai_prices import calc_price
 from support.golden import Payload, payloads
@@ -77,6 +78,35 @@ def test_a_stream_that_breaks_is_read_as_far_as_it_came() -> None:
     usage = extract(broken(), "anthropic")
 
     assert (usage.input_tokens, usage.output_tokens, usage.usage_status) == (25, 1, "estimated")
+
+
+def test_a_stream_of_boto3_is_read_though_it_is_no_iterator() -> None:
+    class Stream(EventStream):  # type: ignore[misc]  # botocore has no types
+        def __init__(self) -> None:
+            pass
+
+        def __iter__(self) -> Iterator[Any]:
+            yield {"contentBlockDelta": {"delta": {"text": "Hi"}, "contentBlockIndex": 0}}
+            yield {"metadata": {"usage": {"inputTokens": 5, "outputTokens": 6, "totalTokens": 11}}}
+
+    usage = extract(Stream(), "aws", model="amazon.nova-lite-v1:0")
+
+    assert (usage.input_tokens, usage.output_tokens, usage.usage_status) == (5, 6, "exact")
+
+
+def test_what_must_be_awaited_is_an_error_and_no_estimate_of_zero() -> None:
+    async def answered() -> dict[str, Any]:
+        return {"choices": []}
+
+    async def streamed() -> AsyncIterator[dict[str, Any]]:
+        yield {"choices": []}
+
+    answer = answered()
+    with pytest.raises(ValueError, match="await it first"):
+        extract(answer, "openai", model="gpt-4o")
+    with pytest.raises(ValueError, match="ChunkReader"):
+        extract(streamed(), "openai", model="gpt-4o")
+    answer.close()
 
 
 def test_a_body_of_bedrock_that_nobody_read_stays_readable() -> None:

@@ -41,12 +41,14 @@ def extract(
     nothing tells the model. A stream that breaks off with an error is read as far as it came.
     """
     reader = ChunkReader(provider, model=model, api_operation=api_operation, request=request)
-    if isinstance(response, list | tuple) or hasattr(type(response), "__next__"):
+    if hasattr(type(response), "__aiter__"):
+        raise ValueError("extract() cannot wait for an asynchronous stream; give its chunks to a ChunkReader")
+    if hasattr(type(response), "__await__"):
+        raise ValueError("extract() cannot wait for an answer; await it first")
+    if _is_stream(response):
         for chunk in _until_error(response):
             reader.add(chunk)
         return reader.usage()
-    if hasattr(type(response), "__anext__"):
-        raise ValueError("extract() cannot wait for an asynchronous stream; give its chunks to a ChunkReader")
     return reader.whole(response)
 
 
@@ -126,6 +128,20 @@ def _out_of_batch(answer: Mapping[str, Any]) -> tuple[Mapping[str, Any], bool]:
             if body := mapping_at(answer, *path):
                 return body, True
     return answer, False
+
+
+def _is_stream(response: Any) -> bool:
+    """Whether this is iterated for chunks: Bedrock's EventStream is no iterator, and models of pydantic are no streams."""
+    kind = type(response)
+    if hasattr(kind, "__next__"):
+        return True
+    return (
+        hasattr(kind, "__iter__")
+        and not isinstance(response, str | bytes | bytearray | memoryview | Mapping)
+        and not hasattr(kind, "__pydantic_fields__")
+        and "__fields__" not in vars(kind)
+        and not hasattr(kind, "iter_content")  # an HTTP response of requests: its body is the caller's
+    )
 
 
 def _until_error(stream: Iterable[Any]) -> Iterator[Any]:
