@@ -9,6 +9,7 @@ import pytest
 from botocore.eventstream import EventStream  # type: ignore[import-untyped]
 from genai_prices import Usage as PricedUsage
 from genai_prices import calc_price
+from mistralai.client.models import CompletionEvent
 from support.golden import Payload, payloads
 
 from tokentide.producers.extraction import ChunkReader, extract
@@ -107,6 +108,65 @@ def test_what_must_be_awaited_is_an_error_and_no_estimate_of_zero() -> None:
     with pytest.raises(ValueError, match="ChunkReader"):
         extract(streamed(), "openai", model="gpt-4o")
     answer.close()
+
+
+CHUNKS: list[dict[str, Any]] = [
+    {
+        "id": "c1",
+        "model": "mistral-small-2506",
+        "choices": [{"index": 0, "delta": {"content": "Hi"}, "finish_reason": None}],
+    },
+    {
+        "id": "c1",
+        "model": "mistral-small-2506",
+        "choices": [{"index": 0, "delta": {"content": ""}, "finish_reason": "stop"}],
+        "usage": {"prompt_tokens": 5, "completion_tokens": 2, "total_tokens": 7},
+    },
+]
+
+
+def test_a_stream_of_the_sdk_of_mistral_is_read_though_each_chunk_stands_in_an_event() -> None:
+    usage = extract([CompletionEvent.model_validate({"data": chunk}) for chunk in CHUNKS], "mistral")
+
+    assert (usage.model, usage.input_tokens, usage.output_tokens) == ("mistral-small-2506", 5, 2)
+    assert (usage.usage_status, usage.finish_reason) == ("exact", "stop")
+
+
+def test_events_of_the_stream_helper_of_openai_are_read_by_their_chunks() -> None:
+    events: list[dict[str, Any]] = [
+        {"type": "chunk", "chunk": CHUNKS[0], "snapshot": {}},
+        {"type": "content.delta", "delta": "Hi", "snapshot": "Hi"},
+        {"type": "chunk", "chunk": CHUNKS[1], "snapshot": {**CHUNKS[1]}},
+        {"type": "content.done", "content": "Hi", "parsed": None},
+    ]
+
+    usage = extract(events, "openai")
+
+    assert (usage.input_tokens, usage.output_tokens, usage.usage_status) == (5, 2, "exact")
+
+
+@pytest.mark.parametrize("first", [{"error": None}, "", "retry: 3000", {"type": "keepalive"}])
+@pytest.mark.parametrize("provider", ["openai", "ollama", "google", "aws"])
+def test_a_first_chunk_without_a_form_does_not_decide_how_the_others_are_read(
+    provider: str, first: Any
+) -> None:
+    completed = {
+        "type": "response.completed",
+        "response": {"id": "r", "model": "gpt-5", "usage": {"input_tokens": 5, "output_tokens": 2}},
+    }
+
+    for chunks in ([*CHUNKS], [*EVENTS], [completed]):
+        assert extract([first, *chunks], provider, model="m").usage_status == "exact"
+
+
+def test_names_that_we_keep_for_ourselves_mean_nothing_in_a_batch() -> None:
+    message = {**EVENTS[0]["message"], "type": "message", "_tool_calls": "x", "_unfinished": True}
+    completion = {**CHUNKS[1], "_tool_calls": 5, "_finish_reason": 5}
+
+    claude = extract({"custom_id": "a", "result": {"type": "succeeded", "message": message}})
+    gpt = extract({"custom_id": "a", "response": {"body": completion}})
+
+    assert (claude.tool_calls, gpt.tool_calls, gpt.finish_reason) == (0, 0, "stop")
 
 
 def test_a_body_of_bedrock_that_nobody_read_stays_readable() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from tokentide.producers.complaints import Complaints
 from tokentide.producers.extraction.core import usage_of
-from tokentide.producers.extraction.families import LIBRARIES, family_of
+from tokentide.producers.extraction.families import LIBRARIES, family_of, form_of, meant_by
 from tokentide.producers.extraction.openai_usage import provider_of
 from tokentide.producers.extraction.plain import plain
 from tokentide.producers.extraction.reading import Call, Family, mapping_at
@@ -81,15 +81,17 @@ class ChunkReader:
             return  # a sound
         try:
             for each in _answers(chunk):
-                self._family = self._family or family_of(each, self._call)
-                if self._family is not None:
-                    self._family.fold(self._answer, each)
+                if self._family is None and (found := form_of(each, self._call)):
+                    self._family, self._answer = found, {}
+                family = self._family or meant_by(self._call)
+                if family is not None:
+                    family.fold(self._answer, each)
         except Exception as error:  # a chunk that surprises us must not end the service's stream
             _complaints.warn("chunk", f"a chunk of a stream was not metered: {type(error).__name__}")
 
     def usage(self) -> Usage:
         """Return what the chunks so far used; raises ValueError as `extract` does."""
-        return self._read(self._answer)
+        return self._read(self._answer, self._family or meant_by(self._call))
 
     def whole(self, response: Any) -> Usage:
         """Return what a whole answer used; raises ValueError as `extract` does."""
@@ -102,9 +104,9 @@ class ChunkReader:
             self.add(each)
         return self.usage()
 
-    def _read(self, answer: Mapping[str, Any]) -> Usage:
+    def _read(self, answer: Mapping[str, Any], family: Family | None = None) -> Usage:
         answer, is_batch = _out_of_batch(answer)
-        family = self._family or family_of(answer, self._call)
+        family = family or family_of(answer, self._call)
         if family is None:
             raise ValueError("no provider's answer looks like this; pass provider= and api_operation=")
         named = self._call
@@ -126,7 +128,7 @@ def _out_of_batch(answer: Mapping[str, Any]) -> tuple[Mapping[str, Any], bool]:
     if "custom_id" in answer:
         for path in (("response", "body"), ("result", "message")):
             if body := mapping_at(answer, *path):
-                return body, True
+                return {key: value for key, value in body.items() if not key.startswith("_")}, True
     return answer, False
 
 
@@ -174,7 +176,16 @@ def _objects(found: Any) -> Iterator[dict[str, Any]]:
     """Return the objects that were found, without the names that families keep for themselves."""
     for each in found if isinstance(found, list) else [found]:
         if isinstance(each, dict):
-            yield {key: value for key, value in each.items() if not key.startswith("_")}
+            yield {key: value for key, value in _unwrapped(each).items() if not key.startswith("_")}
+
+
+def _unwrapped(event: dict[str, Any]) -> dict[str, Any]:
+    """Return the chunk in an event of Mistral's SDK, or of the stream helper of OpenAI's; all else as it is."""
+    for name in ("data", "chunk"):
+        chunk = event.get(name)
+        if isinstance(chunk, dict) and isinstance(chunk.get("choices"), list):
+            return chunk
+    return event
 
 
 def _json(text: str) -> Any:

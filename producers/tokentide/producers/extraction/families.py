@@ -24,7 +24,7 @@ from tokentide.producers.extraction import (
 )
 from tokentide.producers.extraction.reading import Call, Family
 
-__all__ = ["LIBRARIES", "family_of"]
+__all__ = ["LIBRARIES", "family_of", "form_of", "meant_by"]
 
 OPENAI_CHAT = Family(openai_chat.read, openai_chat.fold, "openai", "chat")
 OPENAI_RESPONSES = Family(openai_responses.read, openai_responses.fold, "openai", "responses")
@@ -93,12 +93,24 @@ BY_OPERATION: dict[str, Family] = {
 
 
 def family_of(answer: Mapping[str, Any], call: Call) -> Family | None:
-    """Return the family that reads the answer, or a chunk of it; None when nothing tells."""
+    """Return the family that reads the answer; None when nothing tells."""
+    return form_of(answer, call) or meant_by(call)
+
+
+def form_of(answer: Mapping[str, Any], call: Call) -> Family | None:
+    """Return the family whose form the answer, or a chunk of it, has; None for none."""
     if call.provider in LIBRARIES:
         return LIBRARIES[call.provider]
     for looks_like, family in BY_FORM:
         if looks_like(answer):
             return family
+    return None
+
+
+def meant_by(call: Call) -> Family | None:
+    """Return the family of who was called for what; None when the call names neither."""
+    if call.provider in LIBRARIES:
+        return LIBRARIES[call.provider]
     if call.provider is None and call.api_operation is None:
         return None
     operation = call.api_operation or "chat"
