@@ -11,7 +11,16 @@ from typing import Any
 
 from tokentide.producers.extraction import anthropic, openai_chat
 from tokentide.producers.extraction.bedrock_model import called, requested
-from tokentide.producers.extraction.reading import Call, Reading, at, mapping_at, number, text_at
+from tokentide.producers.extraction.reading import (
+    Call,
+    Reading,
+    at,
+    has_negative,
+    mapping_at,
+    number,
+    sum_of,
+    text_at,
+)
 from tokentide.producers.extraction.said import Said, said_in, said_of
 
 __all__ = ["fold", "looks_like", "read"]
@@ -90,6 +99,7 @@ def read(answer: Mapping[str, Any], call: Call) -> Reading:
         facts=facts,
         raw=raw or None,
         total=total,
+        is_doubtful=has_negative(raw),
         said=said_of(answer).together(Said(map(_text, content))),
     )
 
@@ -158,7 +168,7 @@ def _counts(said: Mapping[str, _Count | None], raw: Mapping[str, Any]) -> dict[s
     read, written = said["cacheReadInputTokens"] or 0, said["cacheWriteInputTokens"] or 0
     counts: dict[str, _Count] = {"cache_read_tokens": read, "cache_write_tokens": written}
     if said["inputTokens"] is not None:
-        counts["input_tokens"] = said["inputTokens"] + read + written
+        counts["input_tokens"] = sum_of(said["inputTokens"], read, written)
     if said["outputTokens"] is not None:
         counts["output_tokens"] = said["outputTokens"]
     counts["cache_write_1h_tokens"] = sum(

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from decimal import Decimal
+from decimal import Context, Decimal, localcontext
 from typing import Any
 
 from tokentide.producers.complaints import Complaints
@@ -19,6 +19,8 @@ from tokentide.schemas.provider import canonical_provider
 __all__ = ["ChunkReader", "extract"]
 
 _OPERATIONS = frozenset(ApiOperation)
+_EXACT = Context(prec=28)
+"""Whatever precision and traps the service has set, money is read as it was said."""
 _complaints = Complaints()
 
 
@@ -67,9 +69,9 @@ class ChunkReader:
         request: Mapping[str, Any] | None = None,
     ) -> None:
         self._call = Call(
-            canonical_provider(provider) if provider else None,
-            model or None,
-            api_operation if api_operation in _OPERATIONS else None,
+            canonical_provider(provider) if provider and isinstance(provider, str) else None,
+            model if model and isinstance(model, str) else None,
+            api_operation if isinstance(api_operation, str) and api_operation in _OPERATIONS else None,
             request if isinstance(request, Mapping) else {},
         )
         self._family: Family | None = None
@@ -114,13 +116,14 @@ class ChunkReader:
             provider=named.provider or provider_of(answer) or family.provider,
             api_operation=named.api_operation or family.api_operation,
         )
-        reading = family.read(answer, call)
-        if is_batch:
-            reading.facts["processing"] = "batch"
-        for name in ("provider", "api_operation"):
-            if getattr(named, name) and getattr(named, name) not in LIBRARIES:
-                reading.facts.pop(name, None)
-        return usage_of(reading, call)
+        with localcontext(_EXACT):
+            reading = family.read(answer, call)
+            if is_batch:
+                reading.facts["processing"] = "batch"
+            for name in ("provider", "api_operation"):
+                if getattr(named, name) and getattr(named, name) not in LIBRARIES:
+                    reading.facts.pop(name, None)
+            return usage_of(reading, call)
 
 
 def _out_of_batch(answer: Mapping[str, Any]) -> tuple[Mapping[str, Any], bool]:
@@ -133,7 +136,7 @@ def _out_of_batch(answer: Mapping[str, Any]) -> tuple[Mapping[str, Any], bool]:
 
 
 def _is_stream(response: Any) -> bool:
-    """Whether this is iterated for chunks: Bedrock's EventStream is no iterator, and models of pydantic are no streams."""
+    """Whether this holds chunks: a stream of boto3 is no iterator, and a model of pydantic, which iterates, no stream."""
     kind = type(response)
     if hasattr(kind, "__next__"):
         return True

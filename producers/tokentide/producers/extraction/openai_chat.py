@@ -87,13 +87,11 @@ def _fold_choice(answer: dict[str, Any], choice: Mapping[str, Any]) -> None:
         if isinstance(each, dict):
             of = number(each.get("index"))
             _say(said, each.get("function"), (index, "tool_calls", place if of is None else of))
-            name = (index, of, each.get("id") or place)
+            name = (index, of, text_at(each, "id") or place)
             if text_at(each, "id") or text_at(each, "function", "name"):
                 answer["_tool_calls"] = answer.get("_tool_calls", frozenset()) | {name}
     if text_at(message, "function_call", "name"):
-        answer["_tool_calls"] = answer.get("_tool_calls", frozenset()) | {
-            ("function_call", choice.get("index"))
-        }
+        answer["_tool_calls"] = answer.get("_tool_calls", frozenset()) | {("function_call", index)}
 
 
 def _written(message: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:

@@ -73,7 +73,7 @@ def tokens_of(usage: Mapping[str, Any], provider: str | None, api_operation: str
     if "audio_seconds" in counts:
         total = None  # It holds tokens of sound too, which is paid by the second.
     reasoning = counts.get("reasoning_tokens")
-    if not reasoning or "output_tokens" not in counts:
+    if not reasoning or reasoning < 0 or "output_tokens" not in counts:
         return Tokens(counts, total)
     said = counts.get("input_tokens", 0) + counts["output_tokens"]
     if provider == "perplexity" and api_operation == "chat":
@@ -117,7 +117,7 @@ def _with_research(
     """
     counts["output_tokens"] += counts["reasoning_tokens"]
     citations = number(usage.get("citation_tokens"))
-    if citations is not None:
+    if citations is not None and citations > 0:
         counts["input_tokens"] = counts.get("input_tokens", 0) + citations
     return Tokens(counts, total)
 
