@@ -136,7 +136,7 @@ def _out_of_batch(answer: Mapping[str, Any]) -> tuple[Mapping[str, Any], bool]:
 
 
 def _is_stream(response: Any) -> bool:
-    """Whether this holds chunks: a stream of boto3 is no iterator, and a model of pydantic, which iterates, no stream."""
+    """Whether this holds chunks: a stream of boto3 is no iterator, a model of pydantic iterates and is no stream."""
     kind = type(response)
     if hasattr(kind, "__next__"):
         return True
