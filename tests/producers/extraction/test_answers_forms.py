@@ -230,6 +230,30 @@ def test_objects_of_litellm_say_who_answered(monkeypatch: pytest.MonkeyPatch) ->
     assert (usage.provider, usage.model, usage.usage_status) == ("x-ai", "grok-4-fast-reasoning", "exact")
 
 
+def test_a_stream_that_can_be_read_either_way_is_read() -> None:
+    class Stream:
+        """As LiteLLM's CustomStreamWrapper."""
+
+        def __init__(self) -> None:
+            self._chunks = iter(CHUNKS)
+
+        def __iter__(self) -> Iterator[Any]:
+            return self
+
+        def __next__(self) -> Any:
+            return next(self._chunks)
+
+        def __aiter__(self) -> AsyncIterator[Any]:
+            raise AssertionError("nobody waits here")
+
+        async def __anext__(self) -> Any:
+            raise AssertionError("nobody waits here")
+
+    usage = extract(Stream(), "litellm", model="mistral/mistral-small-2506")
+
+    assert (usage.provider, usage.input_tokens, usage.usage_status) == ("mistral", 5, "exact")
+
+
 def test_a_stream_of_gemini_that_broke_off_after_counting_only_its_prompt_is_an_estimate() -> None:
     said = {"content": {"role": "model", "parts": [{"text": "Hello, how are you?"}]}, "index": 0}
     counted = {"promptTokenCount": 100, "totalTokenCount": 100}

@@ -43,14 +43,14 @@ def extract(
     nothing tells the model. A stream that breaks off with an error is read as far as it came.
     """
     reader = ChunkReader(provider, model=model, api_operation=api_operation, request=request)
-    if hasattr(type(response), "__aiter__"):
-        raise ValueError("extract() cannot wait for an asynchronous stream; give its chunks to a ChunkReader")
-    if hasattr(type(response), "__await__"):
-        raise ValueError("extract() cannot wait for an answer; await it first")
     if _is_stream(response):
         for chunk in _until_error(response):
             reader.add(chunk)
         return reader.usage()
+    if hasattr(type(response), "__aiter__"):
+        raise ValueError("extract() cannot wait for an asynchronous stream; give its chunks to a ChunkReader")
+    if hasattr(type(response), "__await__"):
+        raise ValueError("extract() cannot wait for an answer; await it first")
     return reader.whole(response)
 
 
