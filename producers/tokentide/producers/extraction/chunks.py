@@ -186,7 +186,7 @@ def _unwrapped(event: dict[str, Any]) -> dict[str, Any]:
     """Return the chunk in an event of Mistral's SDK, or of the stream helper of OpenAI's; all else as it is."""
     for name in ("data", "chunk"):
         chunk = event.get(name)
-        if isinstance(chunk, dict) and isinstance(chunk.get("choices"), list):
+        if isinstance(chunk, dict) and ("event" in event or isinstance(chunk.get("choices"), list)):
             return chunk
     return event
 

@@ -22,6 +22,7 @@ _TEXT = (
     "contents",
     "systemInstruction",
     "system_instruction",
+    "system_prompt",
     "texts",
     "query",
     "documents",

@@ -14,6 +14,7 @@ from tokentide.producers.extraction import (
     interactions,
     langchain,
     litellm,
+    lmstudio,
     mistral_ocr,
     ollama,
     openai_audio,
@@ -40,6 +41,7 @@ INTERACTIONS = Family(interactions.read, interactions.fold, "google", "chat")
 BEDROCK = Family(bedrock.read, bedrock.fold, "aws", "chat")
 COHERE = Family(cohere.read, cohere.fold, "cohere", "chat")
 OLLAMA = Family(ollama.read, ollama.fold, "ollama", "chat")
+LM_STUDIO = Family(lmstudio.read, lmstudio.fold, "lmstudio", "chat")
 MISTRAL_OCR = Family(mistral_ocr.read, mistral_ocr.fold, "mistral", "ocr")
 LITELLM = Family(litellm.read, litellm.fold, "litellm", "chat")
 LANGCHAIN = Family(langchain.read, langchain.fold, "langchain", "chat")
@@ -64,6 +66,7 @@ BY_FORM: tuple[tuple[Callable[[Mapping[str, Any]], bool], Family], ...] = (
     (cohere.looks_like, COHERE),
     (ollama.looks_like, OLLAMA),
     (mistral_ocr.looks_like, MISTRAL_OCR),
+    (lmstudio.looks_like, LM_STUDIO),
 )
 
 # For answers without a form of their own: streams cut before the first chunk, plain text, binary bodies.
