@@ -70,7 +70,9 @@ def read(answer: Mapping[str, Any], call: Call) -> Reading:
     """Return what an answer of Converse says, or the body of InvokeModel: Anthropic, OpenAI, Nova, Titan, Llama."""
     answer = {**answer, **_body(answer.get("body"))}
     if "input_tokens" in mapping_at(answer, "usage") or answer.get("type") == "message":
-        return anthropic.read(answer, call)
+        reading = anthropic.read(answer, call)
+        reading.facts["service_tier"] = reading.facts["service_tier"] or _tier(answer)
+        return reading
     if isinstance(answer.get("choices"), list):  # gpt-oss, Jamba, and others that speak like OpenAI
         return _read_like_openai(answer, call)
     raw = _raw(answer)
@@ -88,7 +90,7 @@ def read(answer: Mapping[str, Any], call: Call) -> Reading:
     facts: dict[str, Any] = {
         "request_id": text_at(answer, "ResponseMetadata", "RequestId"),
         "finish_reason": _reason(answer),
-        "service_tier": text_at(answer, "serviceTier", "type"),
+        "service_tier": _tier(answer),
         "speed": text_at(answer, "performanceConfig", "latency"),
         **called(answer, call),
     }
@@ -143,7 +145,14 @@ def _read_like_openai(answer: Mapping[str, Any], call: Call) -> Reading:
         beside = read({name: answer[name] for name in (_METRICS, "ResponseMetadata") if name in answer}, call)
         reading.counts, reading.raw = beside.counts | reading.counts, beside.raw
         reading.facts["request_id"] = reading.facts["request_id"] or beside.facts["request_id"]
+    reading.facts["service_tier"] = _tier(answer) or reading.facts["service_tier"]
     return reading
+
+
+def _tier(answer: Mapping[str, Any]) -> str | None:
+    """Return the tier that served the call: Converse tells it in an object, InvokeModel as a text and in a header."""
+    told = text_at(answer, "serviceTier", "type") or text_at(answer, "serviceTier")
+    return told or text_at(answer, "ResponseMetadata", "HTTPHeaders", "x-amzn-bedrock-service-tier")
 
 
 def _raw(answer: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -103,7 +103,9 @@ def fold(answer: dict[str, Any], chunk: Mapping[str, Any]) -> None:
 
 
 def _counts(units: Mapping[str, Any], raw: Mapping[str, Any]) -> dict[str, _Count]:
-    text, pictures = number(units.get("input_tokens")), number(units.get("image_tokens"))
+    text, pictures = number(units.get("text_tokens")), number(units.get("image_tokens"))
+    if text is None:
+        text = number(units.get("input_tokens"))
     output, cached = number(units.get("output_tokens")), number(raw.get("cached_tokens"))
     counts: dict[str, _Count] = {}
     if text is not None or pictures is not None:
@@ -112,6 +114,8 @@ def _counts(units: Mapping[str, Any], raw: Mapping[str, Any]) -> dict[str, _Coun
         # What was cached of the template is not in what is billed, so a count beyond it says nothing here.
         if cached is not None and cached <= counts["input_tokens"]:
             counts["cache_read_tokens"] = cached
+    elif images := number(units.get("images")):  # embed-v3: paid by the picture, of which it counts no tokens
+        counts["images"] = images
     if output is not None:
         counts["output_tokens"] = output
     return counts
