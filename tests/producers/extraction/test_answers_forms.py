@@ -64,6 +64,31 @@ def test_a_whole_event_stream_as_text_is_read(encode: Any) -> None:
     assert (usage.input_tokens, usage.output_tokens, usage.finish_reason) == (25, 15, "end_turn")
 
 
+def test_a_line_of_an_event_stream_ends_where_the_line_ends_and_not_in_its_text() -> None:
+    said = {"type": "output_text", "text": "one\u2028two\u0085three\x0c"}
+    response = {
+        "id": "resp_1",
+        "object": "response",
+        "model": "gpt-5-mini",
+        "output": [{"type": "message", "id": "m", "content": [said]}],
+        "usage": {"input_tokens": 5, "output_tokens": 2, "total_tokens": 7},
+    }
+    event = json.dumps({"type": "response.completed", "response": response}, ensure_ascii=False)
+
+    usage = extract(f"event: response.completed\r\ndata: {event}\r\n\r\n", "openai")
+
+    assert (usage.input_tokens, usage.output_tokens, usage.usage_status) == (5, 2, "exact")
+
+
+def test_a_stream_of_nothing_but_text_is_estimated_from_it() -> None:
+    request = {"messages": [{"role": "user", "content": "Hello!"}]}
+
+    for provider in ("anthropic", "openai", "google", "aws", "cohere", "ollama"):
+        usage = extract(iter(["Hello ", "there, how are you?"]), provider, model="m", request=request)
+
+        assert (usage.input_tokens, usage.output_tokens, usage.usage_status) == (2, 7, "estimated")
+
+
 def test_an_answer_as_json_is_read() -> None:
     payload = payload_of("read and both writes")
 

@@ -293,3 +293,21 @@ def test_names_that_are_no_text_name_nobody() -> None:
     usage = extract({"candidates": [], "modelVersion": "gemini-2.5-flash"}, **wrong)
 
     assert (usage.provider, usage.model, usage.api_operation) == ("google", "gemini-2.5-flash", "chat")
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"type": "document_url", "document_url": "data:application/pdf;base64," + "A" * 10_000},
+        {"type": "input_audio", "input_audio": "A" * 10_000},
+        {"type": "input_file", "file_url": "https://example.com/" + "A" * 10_000},
+        {"type": "image", "base64": "A" * 10_000},
+        {"images": ["A" * 10_000]},
+    ],
+)
+def test_pictures_sounds_and_files_of_a_request_are_not_taken_for_text(part: dict[str, Any]) -> None:
+    messages = [{"role": "user", "content": [{"type": "text", "text": "Hello!"}, part]}]
+
+    usage = extract({"choices": []}, "openai", model="gpt-4o", request={"messages": messages})
+
+    assert usage.input_tokens == 2

@@ -1,6 +1,7 @@
 """Answers of any provider, whole or chunk by chunk, become a Usage."""
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from decimal import Context, Decimal, localcontext
 from typing import Any
@@ -11,7 +12,7 @@ from tokentide.producers.extraction.families import LIBRARIES, family_of, form_o
 from tokentide.producers.extraction.openai_usage import provider_of
 from tokentide.producers.extraction.plain import plain
 from tokentide.producers.extraction.reading import Call, Family, mapping_at
-from tokentide.producers.extraction.said import said_in
+from tokentide.producers.extraction.said import SAID, said_in
 from tokentide.producers.usage import Usage
 from tokentide.schemas import ApiOperation
 from tokentide.schemas.provider import canonical_provider
@@ -21,6 +22,9 @@ __all__ = ["ChunkReader", "extract"]
 _OPERATIONS = frozenset(ApiOperation)
 _EXACT = Context(prec=28)
 """Whatever precision and traps the service has set, money is read as it was said."""
+# How a line of an event stream, or of JSON, begins; what a text says may hold more kinds of line ends than these.
+_LINES = ("data:", "event:", "id:", "retry:", ":", "{")
+_LINE_END = re.compile(r"\r\n|\n|\r")
 _complaints = Complaints()
 
 
@@ -83,6 +87,9 @@ class ChunkReader:
             return  # a sound
         try:
             for each in _answers(chunk):
+                if SAID in each and self._family is None:  # plain text: nothing but what was said
+                    said_in(self._answer).add(each["text"])
+                    continue
                 if self._family is None and (found := form_of(each, self._call)):
                     self._family, self._answer = found, {}
                 family = self._family or meant_by(self._call)
@@ -166,8 +173,8 @@ def _answers(response: Any) -> Iterator[dict[str, Any]]:
     found = _json(response)
     if isinstance(found, dict | list):
         yield from _objects(found)
-    elif response.lstrip().startswith(("data:", "event:", ":", "{")):
-        for line in response.splitlines():
+    elif response.lstrip().startswith(_LINES):
+        for line in _LINE_END.split(response):
             yield from _objects(_json(line.removeprefix("data:")))
     else:
         answer: dict[str, Any] = {"text": response}
