@@ -184,6 +184,20 @@ def test_a_first_chunk_without_a_form_does_not_decide_how_the_others_are_read(
         assert extract([first, *chunks], provider, model="m").usage_status == "exact"
 
 
+@pytest.mark.parametrize("provider", ["litellm", "aws"])
+def test_a_stream_that_changes_its_form_is_read_without_an_error(provider: str) -> None:
+    block = {"type": "tool_use", "name": "f"}
+    started = {"type": "content_block_start", "content_block": block}
+    called = {"tool_calls": [{"index": 0, "id": "c1", "function": {"name": "f"}}]}
+    chunks: list[dict[str, Any]] = [started, {"choices": [{"index": 0, "delta": called}]}, *CHUNKS]
+
+    for order in (chunks, chunks[::-1]):
+        wrapped = [{"chunk": {"bytes": json.dumps(chunk)}} for chunk in order]
+        usage = extract(wrapped if provider == "aws" else order, provider, model="m")
+
+        assert (usage.input_tokens, usage.output_tokens) == (5, 2)
+
+
 def test_names_that_we_keep_for_ourselves_mean_nothing_in_a_batch() -> None:
     message = {**EVENTS[0]["message"], "type": "message", "_tool_calls": "x", "_unfinished": True}
     completion = {**CHUNKS[1], "_tool_calls": 5, "_finish_reason": 5}

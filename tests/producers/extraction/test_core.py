@@ -151,7 +151,8 @@ def test_reading_answers_imports_no_sdk() -> None:
 
 
 @pytest.mark.parametrize(
-    "request_", [None, 5, "text", {"messages": object()}, {"input": [None, {"text": 3}]}]
+    "request_",
+    [None, 5, "text", {"messages": object()}, {"input": [None, {"text": 3}]}, {"tools": [10**5000]}],
 )
 def test_a_request_may_be_anything(request_: Any) -> None:
     usage = extract({"choices": []}, "openai", model="gpt-4o", request=request_)

@@ -85,10 +85,17 @@ def _read(request: Mapping[str, Any]) -> tuple[int, list[str]]:
     body = plain({name: request[name] for name in (*_TEXT, *_SCHEMAS) if name in request})
     if not isinstance(body, dict):
         return 0, []
-    texts = [json.dumps(body[name], default=str) for name in _SCHEMAS if body.get(name)]
+    texts = [_as_json(body[name]) for name in _SCHEMAS if body.get(name)]
     for name in _TEXT:
         _collect(body.get(name), texts, _DEPTH)
     return sum(_tokens_in(body[name]) for name in _TEXT if name in body), texts
+
+
+def _as_json(value: Any) -> str:
+    try:
+        return json.dumps(value, default=str)
+    except ValueError:  # a number of thousands of digits
+        return ""
 
 
 def _collect(value: Any, texts: list[str], depth: int) -> None:

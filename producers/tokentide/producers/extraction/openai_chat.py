@@ -31,7 +31,7 @@ def read(answer: Mapping[str, Any], call: Call) -> Reading:
     folded = {**answer, SAID: said_of(answer).together(Said())}
     for choice in _choices(answer):
         _fold_choice(folded, choice)
-    calls = folded.get("_tool_calls")
+    calls = folded.get("_called")
     if calls:
         tokens.counts["tool_calls"] = len(calls)
     request_id = text_at(answer, "id")
@@ -89,9 +89,9 @@ def _fold_choice(answer: dict[str, Any], choice: Mapping[str, Any]) -> None:
             _say(said, each.get("function"), (index, "tool_calls", place if of is None else of))
             name = (index, of, text_at(each, "id") or place)
             if text_at(each, "id") or text_at(each, "function", "name"):
-                answer["_tool_calls"] = answer.get("_tool_calls", frozenset()) | {name}
+                answer["_called"] = answer.get("_called", frozenset()) | {name}
     if text_at(message, "function_call", "name"):
-        answer["_tool_calls"] = answer.get("_tool_calls", frozenset()) | {("function_call", index)}
+        answer["_called"] = answer.get("_called", frozenset()) | {("function_call", index)}
 
 
 def _written(message: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
