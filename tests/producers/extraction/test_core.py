@@ -103,6 +103,16 @@ def test_the_providers_own_object_is_kept_in_4_kib() -> None:
     assert list(usage.raw_usage) == ["prompt_tokens", "completion_tokens", "more"]
 
 
+def test_an_object_of_the_provider_that_is_nested_without_end_makes_an_event() -> None:
+    nested = "[" * 500 + "]" * 500
+    text = '{"choices": [], "usage": {"prompt_tokens": 1, "completion_tokens": 2, "x": ' + nested + "}}"
+
+    usage = extract(text, model="gpt-4o")
+
+    assert UsageEvent.from_wire(event_of(usage).model_dump_json().encode()).input_tokens == 1
+    assert usage.raw_usage["prompt_tokens"] == 1
+
+
 def test_what_nobody_knows_is_an_error_of_one_sentence() -> None:
     with pytest.raises(ValueError, match="pass provider= and api_operation="):
         extract({"what": "ever"})

@@ -9,6 +9,7 @@ from typing import Any
 from pydantic_core import from_json, to_json
 
 from tokentide.producers.extraction.estimate import estimated_input_tokens
+from tokentide.producers.extraction.plain import plain
 from tokentide.producers.extraction.reading import Call, Reading, money, number, text_at
 from tokentide.producers.usage import Usage, UsageStatus
 from tokentide.schemas.provider import canonical_provider
@@ -184,9 +185,11 @@ def _bounded(raw: Mapping[str, Any]) -> dict[str, Any]:
         if len(whole) <= _MAX_RAW_BYTES:
             kept: dict[str, Any] = from_json(whole)
             return kept
-    except ValueError:  # half of a surrogate pair, a number of thousands of digits
+    except (
+        ValueError
+    ):  # half of a surrogate pair, a number of thousands of digits, lists in lists without end
         pass
-    return _bounded_by_entry(raw)
+    return _bounded_by_entry(plain(raw))
 
 
 def _bounded_by_entry(raw: Mapping[str, Any]) -> dict[str, Any]:
