@@ -113,7 +113,8 @@ def spoilt_payloads(draw: st.DrawFn) -> tuple[Payload, list[Any]]:
 @given(spoilt_payloads())
 def test_whatever_a_provider_says_adds_up(spoilt: tuple[Payload, list[Any]]) -> None:
     payload, chunks = spoilt
-    call = {"model": "m", **payload.call}
+    # Without its form only a name tells how to read an answer; that there is none then is a ValueError.
+    call = {"model": "m", "provider": payload.expected["provider"], **payload.call}
 
     usage = extract(chunks[0] if payload.chunks is None else chunks, **call)
 

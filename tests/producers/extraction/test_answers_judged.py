@@ -55,6 +55,8 @@ DIFFERENT = {
     "tokens when nothing is billed": "it refuses answers without billed_units",
     "chat of version 1": "it has no extractor for it",
     "embeddings of a picture": "it misses the tokens of the picture",
+    "embeddings of a picture without tokens": "it wants tokens",
+    "embeddings of text and a picture, told apart": "it misses which tokens are of the picture",
     "rerank": "it has no extractor for it",
     "rerank of many documents": "it has no extractor for it",
 }

@@ -45,6 +45,7 @@ DIFFERENT = {
     "stream with a call, said three times and counted once": "searches stand in the output",
     "gpt-image-1: tokens": "without details all output is picture, as its type says: its rate is another",
     "gpt-image, two pictures": "without details all output is picture, as its type says: its rate is another",
+    "tokens of another model that wrote SVG are not ours to price": "without details all output is picture",
     "gpt-image: auto leaves size and quality open": "without details all output is picture",
     "stream: partial pictures are part of the price of the finished one": "without details all is picture",
     "an edit, streamed": "without details all output is picture",

@@ -10,7 +10,16 @@ from decimal import Decimal
 from typing import Any
 
 from tokentide.producers.extraction.bedrock_model import called
-from tokentide.producers.extraction.reading import Call, Reading, at, mapping_at, number, text_at
+from tokentide.producers.extraction.reading import (
+    Call,
+    Reading,
+    at,
+    has_negative,
+    mapping_at,
+    number,
+    sum_of,
+    text_at,
+)
 from tokentide.producers.extraction.said import Said, said_in, said_of
 
 __all__ = ["fold", "looks_like", "read"]
@@ -78,6 +87,7 @@ def read(answer: Mapping[str, Any], call: Call) -> Reading:
         facts=facts,
         raw=raw,
         total=_sum(counts) + aside if aside else None,
+        is_doubtful=has_negative(usage),
         said=said_of(message)
         or Said(text for block in _blocks(message.get("content")) for text in _texts(block)),
     )
@@ -118,7 +128,7 @@ def _counts(usage: Mapping[str, Any]) -> _Counts:
         written = _lifetimes(usage)
     counts: _Counts = {}
     if plain is not None:
-        counts["input_tokens"] = plain + (cached or 0) + (written or 0)
+        counts["input_tokens"] = sum_of(plain, cached, written)
     if output is not None:
         counts["output_tokens"] = output
     thought = number(at(usage, "output_tokens_details", "thinking_tokens"))
@@ -136,7 +146,7 @@ def _lifetime(usage: Mapping[str, Any], lifetime: str) -> int | Decimal | None:
 
 
 def _lifetimes(usage: Mapping[str, Any]) -> int | Decimal:
-    return (_lifetime(usage, "5m") or 0) + (_lifetime(usage, "1h") or 0)
+    return sum_of(_lifetime(usage, "5m"), _lifetime(usage, "1h"))
 
 
 def _untold_writes(usage: Mapping[str, Any]) -> int | Decimal:

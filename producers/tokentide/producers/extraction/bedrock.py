@@ -9,9 +9,18 @@ from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from typing import Any
 
-from tokentide.producers.extraction import anthropic
+from tokentide.producers.extraction import anthropic, openai_chat
 from tokentide.producers.extraction.bedrock_model import called, requested
-from tokentide.producers.extraction.reading import Call, Reading, at, mapping_at, number, text_at
+from tokentide.producers.extraction.reading import (
+    Call,
+    Reading,
+    at,
+    has_negative,
+    mapping_at,
+    number,
+    sum_of,
+    text_at,
+)
 from tokentide.producers.extraction.said import Said, said_in, said_of
 
 __all__ = ["fold", "looks_like", "read"]
@@ -58,10 +67,14 @@ def looks_like(answer: Mapping[str, Any]) -> bool:
 
 
 def read(answer: Mapping[str, Any], call: Call) -> Reading:
-    """Return what an answer of Converse says, or the body of InvokeModel: Anthropic, Nova, Titan, Llama."""
-    answer = {**answer, **_json(answer.get("body"))}
+    """Return what an answer of Converse says, or the body of InvokeModel: Anthropic, OpenAI, Nova, Titan, Llama."""
+    answer = {**answer, **_body(answer.get("body"))}
     if "input_tokens" in mapping_at(answer, "usage") or answer.get("type") == "message":
-        return anthropic.read(answer, call)
+        reading = anthropic.read(answer, call)
+        reading.facts["service_tier"] = reading.facts["service_tier"] or _tier(answer)
+        return reading
+    if isinstance(answer.get("choices"), list):  # gpt-oss, Jamba, and others that speak like OpenAI
+        return _read_like_openai(answer, call)
     raw = _raw(answer)
     said = {name: _first(raw, names) for name, names in _COUNTS.items()}
     made = [number(each.get("tokenCount")) for each in _mappings(answer.get("results"))]
@@ -77,7 +90,7 @@ def read(answer: Mapping[str, Any], call: Call) -> Reading:
     facts: dict[str, Any] = {
         "request_id": text_at(answer, "ResponseMetadata", "RequestId"),
         "finish_reason": _reason(answer),
-        "service_tier": text_at(answer, "serviceTier", "type"),
+        "service_tier": _tier(answer),
         "speed": text_at(answer, "performanceConfig", "latency"),
         **called(answer, call),
     }
@@ -88,6 +101,7 @@ def read(answer: Mapping[str, Any], call: Call) -> Reading:
         facts=facts,
         raw=raw or None,
         total=total,
+        is_doubtful=has_negative(raw),
         said=said_of(answer).together(Said(map(_text, content))),
     )
 
@@ -101,6 +115,10 @@ def fold(answer: dict[str, Any], chunk: Mapping[str, Any]) -> None:
         answer[_METRICS] = dict(metrics)
     if isinstance(event.get("type"), str):
         anthropic.fold(answer, event)
+        return
+    if isinstance(event.get("choices"), list):
+        openai_chat.fold(answer, event)
+        answer["choices"] = []
         return
     delta = mapping_at(event, "contentBlockDelta", "delta")
     if "toolUse" in mapping_at(event, "contentBlockStart", "start"):
@@ -117,6 +135,24 @@ def fold(answer: dict[str, Any], chunk: Mapping[str, Any]) -> None:
     said = said_in(answer)
     said.add(_text(delta), number(at(event, "contentBlockDelta", "contentBlockIndex")))
     said.add(text_at(event, "outputText") or text_at(event, "generation"))
+
+
+def _read_like_openai(answer: Mapping[str, Any], call: Call) -> Reading:
+    """Return what a completion says; when it counts nothing, what Bedrock says beside it."""
+    reading = openai_chat.read(answer, call)
+    reading.facts |= called(answer, call)
+    if reading.raw is None:
+        beside = read({name: answer[name] for name in (_METRICS, "ResponseMetadata") if name in answer}, call)
+        reading.counts, reading.raw = beside.counts | reading.counts, beside.raw
+        reading.facts["request_id"] = reading.facts["request_id"] or beside.facts["request_id"]
+    reading.facts["service_tier"] = _tier(answer) or reading.facts["service_tier"]
+    return reading
+
+
+def _tier(answer: Mapping[str, Any]) -> str | None:
+    """Return the tier that served the call: Converse tells it in an object, InvokeModel as a text and in a header."""
+    told = text_at(answer, "serviceTier", "type") or text_at(answer, "serviceTier")
+    return told or text_at(answer, "ResponseMetadata", "HTTPHeaders", "x-amzn-bedrock-service-tier")
 
 
 def _raw(answer: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -141,7 +177,7 @@ def _counts(said: Mapping[str, _Count | None], raw: Mapping[str, Any]) -> dict[s
     read, written = said["cacheReadInputTokens"] or 0, said["cacheWriteInputTokens"] or 0
     counts: dict[str, _Count] = {"cache_read_tokens": read, "cache_write_tokens": written}
     if said["inputTokens"] is not None:
-        counts["input_tokens"] = said["inputTokens"] + read + written
+        counts["input_tokens"] = sum_of(said["inputTokens"], read, written)
     if said["outputTokens"] is not None:
         counts["output_tokens"] = said["outputTokens"]
     counts["cache_write_1h_tokens"] = sum(
@@ -185,6 +221,11 @@ def _text(block: Mapping[str, Any]) -> str | None:
 def _mappings(value: Any) -> list[Mapping[str, Any]]:
     items: Iterable[Any] = value if isinstance(value, list) else ()
     return [each for each in items if isinstance(each, Mapping)]
+
+
+def _body(text: Any) -> Mapping[str, Any]:
+    """Return the body of InvokeModel, without the names that families keep for themselves."""
+    return {name: value for name, value in _json(text).items() if not name.startswith("_")}
 
 
 def _json(text: Any) -> Mapping[str, Any]:

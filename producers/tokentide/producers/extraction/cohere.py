@@ -8,7 +8,16 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
-from tokentide.producers.extraction.reading import Call, Reading, at, mapping_at, number, text_at
+from tokentide.producers.extraction.reading import (
+    Call,
+    Reading,
+    at,
+    has_negative,
+    mapping_at,
+    number,
+    sum_of,
+    text_at,
+)
 from tokentide.producers.extraction.said import Said, said_in, said_of
 
 __all__ = ["fold", "looks_like", "read"]
@@ -67,6 +76,7 @@ def read(answer: Mapping[str, Any], call: Call) -> Reading:
         counts=counts,
         facts=facts,
         raw=raw if units else None,
+        is_doubtful=has_negative(units),
         said=said_of(answer).together(Said([*_texts(answer.get("message")), text_at(answer, "text")])),
     )
 
@@ -93,15 +103,19 @@ def fold(answer: dict[str, Any], chunk: Mapping[str, Any]) -> None:
 
 
 def _counts(units: Mapping[str, Any], raw: Mapping[str, Any]) -> dict[str, _Count]:
-    text, pictures = number(units.get("input_tokens")), number(units.get("image_tokens"))
+    text, pictures = number(units.get("text_tokens")), number(units.get("image_tokens"))
+    if text is None:
+        text = number(units.get("input_tokens"))
     output, cached = number(units.get("output_tokens")), number(raw.get("cached_tokens"))
     counts: dict[str, _Count] = {}
     if text is not None or pictures is not None:
-        counts["input_tokens"] = (text or 0) + (pictures or 0)
+        counts["input_tokens"] = sum_of(text, pictures)
         counts["input_image_tokens"] = pictures or 0
         # What was cached of the template is not in what is billed, so a count beyond it says nothing here.
         if cached is not None and cached <= counts["input_tokens"]:
             counts["cache_read_tokens"] = cached
+    elif images := number(units.get("images")):  # embed-v3: paid by the picture, of which it counts no tokens
+        counts["images"] = images
     if output is not None:
         counts["output_tokens"] = output
     return counts

@@ -9,6 +9,7 @@ from typing import Any
 from pydantic_core import from_json, to_json
 
 from tokentide.producers.extraction.estimate import estimated_input_tokens
+from tokentide.producers.extraction.plain import plain
 from tokentide.producers.extraction.reading import Call, Reading, money, number, text_at
 from tokentide.producers.usage import Usage, UsageStatus
 from tokentide.schemas.provider import canonical_provider
@@ -61,6 +62,7 @@ def usage_of(reading: Reading, call: Call) -> Usage:
     `call` names provider and operation. Raises ValueError when neither the answer nor the call names the model.
     """
     counts, credible = _counts(reading)
+    credible &= not reading.is_doubtful
     total = reading.total
     api_operation = reading.facts.get("api_operation") or call.api_operation or "other"
     paid = {"input_tokens", "output_tokens"} if api_operation in _TOKENS_FOR_OUTPUT else {"input_tokens"}
@@ -119,12 +121,20 @@ def _estimate(
         return reading.is_estimate
     estimated = reading.raw is None or reading.is_estimate
     if "input_tokens" not in reading.counts and api_operation in _TOKENS_FOR_INPUT:
-        counts["input_tokens"] = min(estimated_input_tokens(request, model), MAX_COUNT)
+        counts["input_tokens"] = _at_least_its_parts(
+            "input_tokens", estimated_input_tokens(request, model), counts
+        )
         estimated = True
     if "output_tokens" not in reading.counts and api_operation in _TOKENS_FOR_OUTPUT:
-        counts["output_tokens"] = min(reading.said.tokens(model), MAX_COUNT)
+        counts["output_tokens"] = _at_least_its_parts("output_tokens", reading.said.tokens(model), counts)
         estimated = True
     return estimated
+
+
+def _at_least_its_parts(name: str, estimate: int, counts: Mapping[str, int]) -> int:
+    """Return the estimate, or what was reported of it where that is more: a cache, reasoning, sound."""
+    reported = (sum(counts[part] for part in parts) for parts, whole in CONTAINED if whole == name)
+    return min(max(estimate, *reported), MAX_COUNT)
 
 
 def _fit(counts: dict[str, int]) -> bool:
@@ -175,9 +185,11 @@ def _bounded(raw: Mapping[str, Any]) -> dict[str, Any]:
         if len(whole) <= _MAX_RAW_BYTES:
             kept: dict[str, Any] = from_json(whole)
             return kept
-    except ValueError:  # half of a surrogate pair, a number of thousands of digits
+    except (
+        ValueError
+    ):  # half of a surrogate pair, a number of thousands of digits, lists in lists without end
         pass
-    return _bounded_by_entry(raw)
+    return _bounded_by_entry(plain(raw))
 
 
 def _bounded_by_entry(raw: Mapping[str, Any]) -> dict[str, Any]:

@@ -22,6 +22,7 @@ _TEXT = (
     "contents",
     "systemInstruction",
     "system_instruction",
+    "system_prompt",
     "texts",
     "query",
     "documents",
@@ -34,18 +35,23 @@ _SCHEMAS = ("tools", "functions", "toolConfig", "response_format")
 _NO_TEXT = frozenset(
     {
         "b64_json",
+        "base64",
         "bytes",
         "cache_control",
         "cachePoint",
         "data",
         "detail",
+        "document_url",
         "encrypted_content",
         "file_data",
         "file_id",
         "file_uri",
+        "file_url",
         "fileUri",
         "id",
         "image_url",
+        "images",
+        "input_audio",
         "media_type",
         "mime_type",
         "mimeType",
@@ -79,10 +85,17 @@ def _read(request: Mapping[str, Any]) -> tuple[int, list[str]]:
     body = plain({name: request[name] for name in (*_TEXT, *_SCHEMAS) if name in request})
     if not isinstance(body, dict):
         return 0, []
-    texts = [json.dumps(body[name], default=str) for name in _SCHEMAS if body.get(name)]
+    texts = [_as_json(body[name]) for name in _SCHEMAS if body.get(name)]
     for name in _TEXT:
         _collect(body.get(name), texts, _DEPTH)
     return sum(_tokens_in(body[name]) for name in _TEXT if name in body), texts
+
+
+def _as_json(value: Any) -> str:
+    try:
+        return json.dumps(value, default=str)
+    except ValueError:  # a number of thousands of digits
+        return ""
 
 
 def _collect(value: Any, texts: list[str], depth: int) -> None:

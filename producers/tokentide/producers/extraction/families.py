@@ -14,6 +14,7 @@ from tokentide.producers.extraction import (
     interactions,
     langchain,
     litellm,
+    lmstudio,
     mistral_ocr,
     ollama,
     openai_audio,
@@ -24,7 +25,7 @@ from tokentide.producers.extraction import (
 )
 from tokentide.producers.extraction.reading import Call, Family
 
-__all__ = ["LIBRARIES", "family_of"]
+__all__ = ["LIBRARIES", "family_of", "form_of", "meant_by"]
 
 OPENAI_CHAT = Family(openai_chat.read, openai_chat.fold, "openai", "chat")
 OPENAI_RESPONSES = Family(openai_responses.read, openai_responses.fold, "openai", "responses")
@@ -40,6 +41,7 @@ INTERACTIONS = Family(interactions.read, interactions.fold, "google", "chat")
 BEDROCK = Family(bedrock.read, bedrock.fold, "aws", "chat")
 COHERE = Family(cohere.read, cohere.fold, "cohere", "chat")
 OLLAMA = Family(ollama.read, ollama.fold, "ollama", "chat")
+LM_STUDIO = Family(lmstudio.read, lmstudio.fold, "lmstudio", "chat")
 MISTRAL_OCR = Family(mistral_ocr.read, mistral_ocr.fold, "mistral", "ocr")
 LITELLM = Family(litellm.read, litellm.fold, "litellm", "chat")
 LANGCHAIN = Family(langchain.read, langchain.fold, "langchain", "chat")
@@ -64,6 +66,7 @@ BY_FORM: tuple[tuple[Callable[[Mapping[str, Any]], bool], Family], ...] = (
     (cohere.looks_like, COHERE),
     (ollama.looks_like, OLLAMA),
     (mistral_ocr.looks_like, MISTRAL_OCR),
+    (lmstudio.looks_like, LM_STUDIO),
 )
 
 # For answers without a form of their own: streams cut before the first chunk, plain text, binary bodies.
@@ -93,12 +96,24 @@ BY_OPERATION: dict[str, Family] = {
 
 
 def family_of(answer: Mapping[str, Any], call: Call) -> Family | None:
-    """Return the family that reads the answer, or a chunk of it; None when nothing tells."""
+    """Return the family that reads the answer; None when nothing tells."""
+    return form_of(answer, call) or meant_by(call)
+
+
+def form_of(answer: Mapping[str, Any], call: Call) -> Family | None:
+    """Return the family whose form the answer, or a chunk of it, has; None for none."""
     if call.provider in LIBRARIES:
         return LIBRARIES[call.provider]
     for looks_like, family in BY_FORM:
         if looks_like(answer):
             return family
+    return None
+
+
+def meant_by(call: Call) -> Family | None:
+    """Return the family of who was called for what; None when the call names neither."""
+    if call.provider in LIBRARIES:
+        return LIBRARIES[call.provider]
     if call.provider is None and call.api_operation is None:
         return None
     operation = call.api_operation or "chat"

@@ -15,9 +15,11 @@ from tokentide.producers.extraction.reading import (
     Call,
     Reading,
     at,
+    has_negative,
     mapping_at,
     moment,
     number,
+    sum_of,
     text_at,
 )
 from tokentide.producers.extraction.said import Said, said_in, said_of
@@ -87,6 +89,7 @@ def read(answer: Mapping[str, Any], call: Call) -> Reading:
         facts=facts,
         raw=raw or None,
         total=number(usage.get("totalTokenCount")),
+        is_doubtful=has_negative(usage),
         said=said,
     )
 
@@ -121,10 +124,10 @@ def tokens(usage: Mapping[str, Any]) -> dict[str, _Count]:
         "output_image_tokens": _of(usage, ("candidates",), _PICTURES),
     }
     if prompt is not None or tools is not None:
-        counts["input_tokens"] = (prompt or 0) + (tools or 0)
+        counts["input_tokens"] = sum_of(prompt, tools)
     # A zero is left out by JSON of protobuf; what the total leaves for the output then is zero as well.
     if made is not None or thought is not None or total is not None:
-        counts["output_tokens"] = (made or 0) + (thought or 0)
+        counts["output_tokens"] = sum_of(made, thought)
     return counts
 
 

@@ -8,7 +8,15 @@ from typing import Any
 
 from tokentide.producers.extraction import gemini
 from tokentide.producers.extraction.camel import camel, camels
-from tokentide.producers.extraction.reading import Call, Reading, mapping_at, moment, number, text_at
+from tokentide.producers.extraction.reading import (
+    Call,
+    Reading,
+    has_negative,
+    mapping_at,
+    moment,
+    number,
+    text_at,
+)
 from tokentide.producers.extraction.said import Said, said_in, said_of
 
 __all__ = ["fold", "looks_like", "read"]
@@ -60,6 +68,7 @@ def read(answer: Mapping[str, Any], call: Call) -> Reading:
         },
         raw=raw or None,
         total=number(usage.get("totalTokenCount")),
+        is_doubtful=has_negative(usage),
         said=said_of(answer).together(Said(_texts(answer.get("outputs")))),
     )
 

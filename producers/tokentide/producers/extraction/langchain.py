@@ -104,6 +104,9 @@ def _read(message: Mapping[str, Any]) -> Reading:
     if not usage:
         raw = mapping_at(metadata, "token_usage") or mapping_at(metadata, "usage")
         counts, total = tokens_of(raw, None, None) if raw else ({}, None)
+    if said_of(message) and counts.get("output_tokens") == 0 and _first(metadata, _REASONS) is None:
+        # A stream that was cut: the first chunk of langchain-anthropic (before 1.0) counts the prompt only.
+        del counts["output_tokens"]
     calls = len(_list(message.get("tool_calls"))) or message.get("_tool_calls", 0)
     if calls:
         counts["tool_calls"] = calls

@@ -1,30 +1,38 @@
 """LiteLLM: answers in OpenAI's form, whoever gave them, and the payload of its callbacks.
 
 Its counts are inclusive already, for every provider: Anthropic's cache is inside `prompt_tokens`, and what
-xAI and Gemini count as reasoning is inside `completion_tokens` (litellm 1.106).
+xAI and Gemini count as reasoning is inside `completion_tokens` (litellm 1.106). Messages it hands on as they are.
 """
 
 from collections.abc import Mapping
 from typing import Any
 
 from tokentide.producers.extraction import (
+    anthropic,
     openai_audio,
     openai_chat,
     openai_embeddings,
     openai_images,
     openai_responses,
 )
-from tokentide.producers.extraction.openai_usage import tokens_of
+from tokentide.producers.extraction.openai_usage import cost_usd, tokens_of
 from tokentide.producers.extraction.reading import Call, Reading, at, mapping_at, number, text_at
 
 __all__ = ["fold", "looks_like", "read"]
 
 _FORMS = (
+    (anthropic.looks_like, anthropic.read, "chat"),
     (openai_embeddings.looks_like, openai_embeddings.read, "embeddings"),
     (openai_images.looks_like, openai_images.read, "image"),
     (openai_audio.looks_like_transcription, openai_audio.read_transcription, "transcription"),
     (openai_responses.looks_like, openai_responses.read, "responses"),
+    (lambda answer: "_calls" in answer, openai_responses.read, "responses"),  # what its fold made
 )
+# For answers that have no form of their own: a sound, a plain text.
+_BY_OPERATION = {"speech": openai_audio.read_speech, "transcription": openai_audio.read_transcription}
+# Who says itself what a call cost. For all others the `cost` in a usage object is LiteLLM's own price: it puts it
+# into the last chunk of a stream (litellm 1.110, streaming_handler.py).
+_TELL_COST = frozenset({"openrouter", "perplexity", "xai"})
 _OPERATIONS = {
     "embedding": "embeddings",
     "image_generation": "image",
@@ -47,12 +55,15 @@ def read(answer: Mapping[str, Any], call: Call) -> Reading:
         reading, usage = _logged(answer), _usage_logged(answer)
     else:
         reading, usage = _answered(answer, call._replace(provider=None)), mapping_at(answer, "usage")
+        reading.facts["provider_cost_usd"] = None
     written = number(
         at(usage, "prompt_tokens_details", "cache_creation_token_details", "ephemeral_1h_input_tokens")
     )
     if written is not None:
         reading.counts["cache_write_1h_tokens"] = written
     reading.facts |= _named(answer, call, text_at(reading.facts, "model"))
+    if "call_type" not in answer and reading.facts.get("provider") in _TELL_COST:
+        reading.facts["provider_cost_usd"] = cost_usd(usage)
     return reading
 
 
@@ -61,6 +72,13 @@ def fold(answer: dict[str, Any], chunk: Mapping[str, Any]) -> None:
     provider = text_at(chunk, "hidden_params", "custom_llm_provider")
     if provider:
         answer["hidden_params"] = {"custom_llm_provider": provider}
+    for looks_like, fold_chunk in (
+        (openai_responses.looks_like, openai_responses.fold),
+        (anthropic.looks_like, anthropic.fold),
+    ):
+        if looks_like(chunk):
+            fold_chunk(answer, chunk)
+            return
     openai_chat.fold(answer, chunk)
 
 
@@ -70,7 +88,20 @@ def _answered(answer: Mapping[str, Any], call: Call) -> Reading:
             reading = read_answer(answer, call._replace(api_operation=api_operation))
             reading.facts["api_operation"] = api_operation
             return reading
-    return openai_chat.read(answer, call)
+    if "results" in answer:
+        return _reranked(answer)
+    return _BY_OPERATION.get(call.api_operation or "", openai_chat.read)(answer, call)
+
+
+def _reranked(answer: Mapping[str, Any]) -> Reading:
+    """Return what a rerank says: units of search, each of which is paid as a request, or tokens."""
+    units = mapping_at(answer, "meta", "billed_units")
+    total, searches = number(units.get("total_tokens")), number(units.get("search_units"))
+    return Reading(
+        counts={} if total is None else {"input_tokens": total},
+        facts={"request_id": text_at(answer, "id"), "requests": searches, "api_operation": "rerank"},
+        raw=units if total is not None or searches is not None else None,
+    )
 
 
 def _logged(payload: Mapping[str, Any]) -> Reading:

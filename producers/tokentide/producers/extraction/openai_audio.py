@@ -23,12 +23,15 @@ _CUE_END = re.compile(r"-->\s*(?:(\d{1,3}):)?(\d\d):(\d\d)[.,](\d{3})")
 
 
 def looks_like_transcription(answer: Mapping[str, Any]) -> bool:
-    """Whether this is a transcript that says more than its text, or an event of its stream."""
-    if (text_at(answer, "type") or "").startswith("transcript.text."):
+    """Whether this is a transcript that says more than its text, or an event of its stream, OpenAI's or Mistral's."""
+    if (text_at(answer, "type") or "").startswith(("transcript.text.", "transcription.")):
         return True
     usage = mapping_at(answer, "usage")
     return isinstance(answer.get("text"), str) and (
-        usage.get("type") in ("duration", "tokens") or "duration" in answer or "x_groq" in answer
+        usage.get("type") in ("duration", "tokens")
+        or "prompt_audio_seconds" in usage
+        or "duration" in answer
+        or "x_groq" in answer
     )
 
 
@@ -69,8 +72,8 @@ def fold_transcription(answer: dict[str, Any], chunk: Mapping[str, Any]) -> None
     for key in ("usage", "model", "x_groq", "duration"):
         if chunk.get(key):
             answer[key] = chunk[key]
-    text = text_at(chunk, "delta") or (text_at(chunk, "text") if "type" not in chunk else None)
-    said_in(answer).add(text)
+    is_text = chunk.get("type") in (None, "transcription.text.delta")
+    said_in(answer).add(text_at(chunk, "delta") or (text_at(chunk, "text") if is_text else None))
 
 
 def looks_like_speech(answer: Mapping[str, Any]) -> bool:

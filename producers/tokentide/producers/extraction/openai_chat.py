@@ -29,7 +29,7 @@ def read(answer: Mapping[str, Any], call: Call) -> Reading:
     folded = {**answer, SAID: said_of(answer).together(Said())}
     for choice in _choices(answer):
         _fold_choice(folded, choice)
-    calls = folded.get("_tool_calls")
+    calls = folded.get("_called")
     if calls:
         tokens.counts["tool_calls"] = len(calls)
     request_id = text_at(answer, "id")
@@ -85,13 +85,11 @@ def _fold_choice(answer: dict[str, Any], choice: Mapping[str, Any]) -> None:
         if isinstance(each, dict):
             of = number(each.get("index"))
             _say(said, each.get("function"), (index, "tool_calls", place if of is None else of))
-            name = (index, of, each.get("id") or place)
+            name = (index, of, text_at(each, "id") or place)
             if text_at(each, "id") or text_at(each, "function", "name"):
-                answer["_tool_calls"] = answer.get("_tool_calls", frozenset()) | {name}
+                answer["_called"] = answer.get("_called", frozenset()) | {name}
     if text_at(message, "function_call", "name"):
-        answer["_tool_calls"] = answer.get("_tool_calls", frozenset()) | {
-            ("function_call", choice.get("index"))
-        }
+        answer["_called"] = answer.get("_called", frozenset()) | {("function_call", index)}
 
 
 def _written(message: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:

@@ -3,13 +3,13 @@
 from collections.abc import Mapping
 from typing import Any
 
-from tokentide.producers.extraction.openai_usage import cost_usd, tokens_of
+from tokentide.producers.extraction.openai_usage import cost_usd, tokens_of, total_with
 from tokentide.producers.extraction.reading import Call, Reading, mapping_at, moment, text_at
 
 __all__ = ["fold", "looks_like", "read"]
 
 _EVENTS = ("image_generation.", "image_edit.")
-_KEPT = ("created", "created_at", "model", "size", "quality", "usage")
+_KEPT = ("created", "created_at", "model", "size", "quality", "usage", "svg_usage")
 # What OpenAI draws when the request does not say: its API reference, "Create image".
 _DALL_E = {"size": "1024x1024", "quality": "standard"}
 
@@ -39,6 +39,7 @@ def read(answer: Mapping[str, Any], call: Call) -> Reading:
     images = answer.get("_images", 0) + (len(data) if isinstance(data, list) else 0)
     if images:
         counts["images"] = images
+    written = mapping_at(answer, "svg_usage")
     model = text_at(answer, "model") or call.model or text_at(call.request, "model")
     if model is None and call.provider == "openai" and not reported:
         model = "dall-e-2"
@@ -51,8 +52,8 @@ def read(answer: Mapping[str, Any], call: Call) -> Reading:
             "image_quality": _chosen("quality", answer, call, model),
             "provider_cost_usd": cost_usd(usage),
         },
-        raw=usage or None,
-        total=tokens.total,
+        raw={**usage, "svg_usage": written} if written else usage or None,
+        total=total_with(tokens, written),
     )
 
 

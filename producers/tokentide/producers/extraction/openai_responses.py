@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from tokentide.producers.extraction.openai_usage import cost_usd, tier_of, tokens_of
+from tokentide.producers.extraction.openai_usage import cost_usd, tier_of, tokens_of, total_with
 from tokentide.producers.extraction.reading import Call, Reading, at, mapping_at, moment, number, text_at
 from tokentide.producers.extraction.said import Said, said_in, said_of
 
@@ -41,6 +41,7 @@ def read(answer: Mapping[str, Any], call: Call) -> Reading:
     usage = mapping_at(answer, "usage")
     tokens = tokens_of(usage, call.provider, "responses")
     reported = bool(tokens.counts)
+    drawn = mapping_at(answer, "tool_usage", "image_gen")
     kinds = [kind for kind, _ in answer.get("_calls", ())]
     searches = _searches(answer, usage, kinds.count("web_search_call"))
     if searches:
@@ -60,8 +61,8 @@ def read(answer: Mapping[str, Any], call: Call) -> Reading:
             or text_at(answer, "status"),
             "provider_cost_usd": cost_usd(usage),
         },
-        raw=usage if reported else None,
-        total=tokens.total,
+        raw=_raw(usage, drawn) if reported else None,
+        total=total_with(tokens, drawn),
         said=max(said_of(answer), said_of(answer, "_output"), key=lambda each: each.characters),
     )
 
@@ -84,6 +85,10 @@ def fold(answer: dict[str, Any], chunk: Mapping[str, Any]) -> None:
     delta = text_at(chunk, "delta")
     if delta and not (text_at(chunk, "type") or "").endswith("audio.delta"):
         said_in(answer).add(delta, tuple(number(chunk.get(name)) for name in _PLACE))
+
+
+def _raw(usage: Mapping[str, Any], drawn: Mapping[str, Any]) -> Mapping[str, Any]:
+    return {**usage, "tool_usage": {"image_gen": drawn}} if number(drawn.get("total_tokens")) else usage
 
 
 def _items(output: Any) -> Iterator[Mapping[str, Any]]:

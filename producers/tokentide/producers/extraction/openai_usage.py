@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from tokentide.producers.extraction.reading import at, mapping_at, money, number, text_at
 
-__all__ = ["Tokens", "cost_usd", "provider_of", "tier_of", "tokens_of"]
+__all__ = ["Tokens", "cost_usd", "provider_of", "tier_of", "tokens_of", "total_with"]
 
 _USD_PER_TICK = Decimal(1).scaleb(-10)
 
@@ -73,7 +73,7 @@ def tokens_of(usage: Mapping[str, Any], provider: str | None, api_operation: str
     if "audio_seconds" in counts:
         total = None  # It holds tokens of sound too, which is paid by the second.
     reasoning = counts.get("reasoning_tokens")
-    if not reasoning or "output_tokens" not in counts:
+    if not reasoning or reasoning < 0 or "output_tokens" not in counts:
         return Tokens(counts, total)
     said = counts.get("input_tokens", 0) + counts["output_tokens"]
     if provider == "perplexity" and api_operation == "chat":
@@ -83,6 +83,17 @@ def tokens_of(usage: Mapping[str, Any], provider: str | None, api_operation: str
     if beside:
         counts["output_tokens"] += reasoning
     return Tokens(counts, total)
+
+
+def total_with(tokens: Tokens, beside: Mapping[str, Any]) -> int | Decimal | None:
+    """Return the sum of the tokens and of those `beside`, which another model used.
+
+    They have another price, and no place in the event: so the sum is not that of its counts, which says so.
+    """
+    aside = number(beside.get("total_tokens")) or 0
+    if aside <= 0:
+        return tokens.total
+    return tokens.counts.get("input_tokens", 0) + tokens.counts.get("output_tokens", 0) + aside
 
 
 def _collect(counts: dict[str, int | Decimal], said: Mapping[str, Any], names: Mapping[str, str]) -> None:
@@ -117,7 +128,7 @@ def _with_research(
     """
     counts["output_tokens"] += counts["reasoning_tokens"]
     citations = number(usage.get("citation_tokens"))
-    if citations is not None:
+    if citations is not None and citations > 0:
         counts["input_tokens"] = counts.get("input_tokens", 0) + citations
     return Tokens(counts, total)
 

@@ -15,14 +15,16 @@ _NODES = 50_000
 """Objects in one answer; 2,048 embeddings are about 10,000."""
 _EVENT_BYTES = 1 << 20
 _LEAVES = frozenset((str, int, float, bool, Decimal, type(None)))
+# As many objects as the answer has tokens, times twenty, and no usage in them.
+_LEFT_OUT = frozenset(("logprobs", "logprobs_result", "logprobsResult"))
 
 
 def plain(value: Any) -> Any:
     """Return the object as dicts, lists, texts and numbers; never raises.
 
     Fields of pydantic models go by their alias, the name that the provider's JSON has. Vectors (lists of floats)
-    and bytes become empty, except bytes of JSON (Bedrock's events), which become text; what is too deep or too
-    much becomes None: usage is neither.
+    and bytes become empty, except bytes of JSON (Bedrock's events), which become text; probabilities of tokens and
+    what is too deep or too much become None. Lists come last, so that much content does not hide usage behind it.
     """
     return _Walk().walk(value, _DEPTH)
 
@@ -50,10 +52,22 @@ class _Walk:
             return None
 
     def _dict(self, value: Mapping[Any, Any], depth: int) -> dict[str, Any]:
-        return {
-            key if type(key) is str else str(key): each if type(each) in _LEAVES else self.walk(each, depth)
-            for key, each in value.items()
-        }
+        found: dict[str, Any] = {}
+        lists: dict[str, Any] = {}
+        for key, each in value.items():
+            name = key if type(key) is str else str(key)
+            kind: type = type(each)
+            if kind in _LEAVES:
+                found[name] = each
+            elif name in _LEFT_OUT:
+                found[name] = None
+            elif kind is list:
+                found[name] = lists[name] = each
+            else:
+                found[name] = self.walk(each, depth)
+        for name, each in lists.items():
+            found[name] = self.walk(each, depth)
+        return found
 
     def _list(self, value: list[Any], depth: int) -> list[Any]:
         if value and type(value[0]) is float:

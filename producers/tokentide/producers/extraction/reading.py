@@ -13,11 +13,13 @@ __all__ = [
     "Family",
     "Reading",
     "at",
+    "has_negative",
     "mapping_at",
     "moment",
     "money",
     "number",
     "numbers",
+    "sum_of",
     "text_at",
 ]
 
@@ -43,7 +45,8 @@ class Reading:
     estimated where the call is paid by tokens. `facts` are the other fields of UsageEvent, and `api_operation`
     and `provider` when the answer itself tells. `raw` is the provider's usage object, None without one.
     `total` is its own sum of input and output, when it has one with this meaning. `said` is what the model wrote.
-    `is_estimate` says that the counts are the family's own guess.
+    `is_estimate` says that the counts are the family's own guess, `is_doubtful` that one which is not among them
+    was below zero.
     """
 
     counts: dict[str, int | Decimal] = field(default_factory=dict)
@@ -52,6 +55,7 @@ class Reading:
     total: int | Decimal | None = None
     said: Said = field(default_factory=Said)
     is_estimate: bool = False
+    is_doubtful: bool = False
 
 
 class Family(NamedTuple):
@@ -107,6 +111,16 @@ def numbers(value: Mapping[str, Any], names: Mapping[str, tuple[str, ...]]) -> d
         if count is not None:
             counts[name] = count
     return counts
+
+
+def sum_of(*parts: int | Decimal | None) -> int | Decimal:
+    """Return the sum of the parts that are there; one below zero counts as zero, and takes from no other."""
+    return sum((part for part in parts if part is not None and part > 0), start=0)
+
+
+def has_negative(usage: Mapping[str, Any]) -> bool:
+    """Whether one of the numbers is below zero."""
+    return any((count := number(value)) is not None and count < 0 for value in usage.values())
 
 
 def money(value: Any) -> Decimal | None:
