@@ -176,6 +176,7 @@ class Observation:
         """Take a chunk of a streamed answer; the first one sets `ttft_ms`."""
         if self._ttft_ms is None:
             self._ttft_ms = (self._monotonic() - self._started) * 1000
+            self._stream = True  # not every observer is told when the call begins
             self.opened()
         reader = self._reader
         if reader is not None:
