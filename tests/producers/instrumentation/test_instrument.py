@@ -161,6 +161,23 @@ def test_a_class_of_the_service_itself_is_metered(server: ModelServer, recorder:
     assert recorder.only()["provider"] == "openai"
 
 
+class Patient(OpenAI):
+    """A service's own class, which makes a copy by means of the other method."""
+
+    def with_options(self, **options: Any) -> "Patient":  # type: ignore[override]
+        return self.copy(**options)
+
+
+def test_a_copy_made_by_means_of_a_copy_is_metered_once(server: ModelServer, recorder: Recorder) -> None:
+    server.answer("/v1/chat/completions", json_answer(COMPLETION))
+    http = DefaultHttpxClient(verify=False)
+
+    with Patient(api_key="none", base_url=f"{server.url}/v1", http_client=http) as client:
+        instrument(client, recorder).with_options(timeout=60).chat.completions.create(**CALL)
+
+    assert len(recorder.events) == 1
+
+
 class Guarding:
     """A guard that lets nobody but ada."""
 

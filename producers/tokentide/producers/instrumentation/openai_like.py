@@ -29,9 +29,13 @@ def wrap(client: Any, observe: Observe) -> Undo:
     missing = [name for name in _NEEDED if not hasattr(client, name)]
     if missing:
         raise TypeError(f"it has no {', '.join(missing)}, which clients of OpenAI's generator have")
-    calls = _Calls(client, observe)
+    return _wrap(client, observe, set())
+
+
+def _wrap(client: Any, observe: Observe, refusing: set[str]) -> Undo:
+    calls = _Calls(client, observe, IncludeUsage(client, refusing))
     replaced: dict[str, Any] = {"request": calls.arequest if calls.is_async else calls.request}
-    replaced |= {name: _metered_copy(getattr(client, name), observe) for name in _COPIES}
+    replaced |= {name: _metered_copy(getattr(client, name), observe, refusing) for name in _COPIES}
     before = {name: vars(client)[name] for name in replaced if name in vars(client)}
     vars(client).update(replaced)
 
@@ -43,11 +47,12 @@ def wrap(client: Any, observe: Observe) -> Undo:
     return undo
 
 
-def _metered_copy(copy: Callable[..., Any], observe: Observe) -> Callable[..., Any]:
+def _metered_copy(copy: Callable[..., Any], observe: Observe, refusing: set[str]) -> Callable[..., Any]:
     def metered_copy(*args: Any, **kwargs: Any) -> Any:
         made = copy(*args, **kwargs)
         try:
-            setattr(made, MARK, wrap(made, observe))
+            if MARK not in vars(made):  # a class of the service itself may make one by means of the other
+                setattr(made, MARK, _wrap(made, observe, refusing))
         except Exception as error:
             complain("copy", error)
         return made
@@ -171,12 +176,12 @@ class _Unparsed:
 class _Calls:
     """The calls of one client."""
 
-    def __init__(self, client: Any, observe: Observe) -> None:
+    def __init__(self, client: Any, observe: Observe, include_usage: IncludeUsage) -> None:
         self._request = client.request
         self._observe = observe
         self._client = client
         self._kind: Any = type(client)
-        self._include_usage = IncludeUsage(client)
+        self._include_usage = include_usage
         self.is_async = inspect.iscoroutinefunction(client.request)
 
     def request(self, *args: Any, **kwargs: Any) -> Any:
