@@ -124,9 +124,9 @@ class Observation:
         self._request = request
         self._model = model or _text(request.get("model")) or None
         self._stream = stream
+        self._clock = clock
         self._monotonic = monotonic
-        self._timestamp = clock()
-        self._started = monotonic()
+        self.begins()
         self._ttft_ms: float | None = None
         self._reader: ChunkReader | None = None
         self._answer: Any = None
@@ -158,6 +158,11 @@ class Observation:
             if self._take():
                 _tally.add(refused=1)
             raise
+
+    def begins(self) -> None:
+        """Say that the call is made only now: a stream that nobody reads makes none, and may wait for its reader."""
+        self._timestamp = self._clock()
+        self._started = self._monotonic()
 
     def opened(self) -> None:
         """Say that the provider accepted the call and its stream begins: from now on it costs."""

@@ -33,14 +33,15 @@ def open_stream(
     return kind(events, observation, is_last, content)
 
 
-def lazy_stream(is_last: IsLast) -> Deliver:
+def lazy_stream(is_last: IsLast, *, is_made: bool = False) -> Deliver:
     """Return what observes a generator that makes its call when the first event is asked for.
 
-    Unread it calls nobody, and gives no event.
+    Unread it calls nobody, and gives no event. `is_made`: the call was made before, and whoever made it ends it.
     """
 
     def deliver(observation: Observation, events: Any) -> Any:
-        return (_aread if hasattr(events, "__anext__") else _read)(events, observation, is_last)
+        read = _aread if hasattr(events, "__anext__") else _read
+        return read(events, observation, is_last, is_made)
 
     return deliver
 
@@ -99,7 +100,11 @@ class _Reading:
         self._observation.end(None if self._complete and left else self.error)
 
 
-def _read(events: Iterator[Any], observation: Observation, is_last: IsLast) -> Iterator[Any]:
+def _read(
+    events: Iterator[Any], observation: Observation, is_last: IsLast, is_made: bool
+) -> Iterator[Any]:
+    if not is_made:
+        observation.begins()
     reading = _Reading(observation, is_last)
     try:
         for event in events:
@@ -115,7 +120,11 @@ def _read(events: Iterator[Any], observation: Observation, is_last: IsLast) -> I
             close()
 
 
-async def _aread(events: AsyncIterator[Any], observation: Observation, is_last: IsLast) -> AsyncIterator[Any]:
+async def _aread(
+    events: AsyncIterator[Any], observation: Observation, is_last: IsLast, is_made: bool
+) -> AsyncIterator[Any]:
+    if not is_made:
+        observation.begins()
     reading = _Reading(observation, is_last)
     try:
         async for event in events:
