@@ -1,7 +1,9 @@
 """However a call ends, it gives one event: errors, early ends, cancelled tasks, dropped streams."""
 
 import asyncio
+import copy
 import gc
+import pickle
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
@@ -148,6 +150,20 @@ def test_a_raw_stream_that_nobody_parses_gives_one_event(
     gc.collect()
 
     assert_ended(recorder.only(), "cancelled", "GeneratorExit")
+
+
+def test_a_response_that_was_read_can_be_kept(
+    client: OpenAI, server: ModelServer, recorder: Recorder
+) -> None:
+    server.answer("/v1/chat/completions", json_answer(COMPLETION))
+
+    with client.chat.completions.with_streaming_response.create(**CALL) as response:
+        response.read()
+        kept = pickle.loads(pickle.dumps(response.http_response))
+        copied = copy.deepcopy(response.http_response)
+
+    assert kept.json() == copied.json() == COMPLETION
+    assert recorder.only()["input_tokens"] == 19
 
 
 def test_a_body_that_is_not_read_gives_one_event(
