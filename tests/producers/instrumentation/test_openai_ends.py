@@ -4,6 +4,8 @@ import asyncio
 import copy
 import gc
 import pickle
+import subprocess
+import sys
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
@@ -164,6 +166,50 @@ def test_a_response_that_was_read_can_be_kept(
 
     assert kept.json() == copied.json() == COMPLETION
     assert recorder.only()["input_tokens"] == 19
+
+
+LEFT_OPEN = {
+    "stream": "opened = client.chat.completions.create(**call, stream=True); next(opened)",
+    "raw": "opened = client.chat.completions.with_raw_response.create(**call, stream=True)",
+    "body": "manager = client.chat.completions.with_streaming_response.create(**call)\nopened = manager.__enter__()",
+    "lazy": (
+        "opened = instrument(ollama.Client(host=url), tracker).chat(**call, stream=True); next(opened)"
+    ),
+    "generator": (
+        "opened = meter(provider='acme', model='m', producer=tracker)(lambda: (yield 1))\n"
+        "opened = opened(); next(opened)"
+    ),
+}
+PROCESS = """
+import sys
+import ollama
+from openai import OpenAI
+from tokentide.producers import UsageProducer, instrument, meter
+producer = UsageProducer(broker="memory://")
+class Tracker:
+    def track(self, **fields):
+        print(fields["status"], producer.track(**fields), flush=True)
+url, tracker = sys.argv[1], Tracker()
+call = {"model": "gpt-4.1", "messages": [{"role": "user", "content": "Hello"}]}
+client = instrument(OpenAI(api_key="none", base_url=url + "/v1", max_retries=0), tracker)
+"""
+
+
+@pytest.mark.parametrize("left", LEFT_OPEN.values(), ids=LEFT_OPEN)
+def test_what_is_open_at_the_end_of_the_process_gives_one_event(server: ModelServer, left: str) -> None:
+    server.answer("/v1/chat/completions", sse_answer(chat_chunks()))
+    line = b'{"model": "gpt-4.1", "message": {"role": "assistant", "content": "a"}, "done": false}\n'
+    server.answer("/api/chat", Answer([line, line], content_type="application/x-ndjson"))
+
+    done = subprocess.run(
+        [sys.executable, "-c", PROCESS + left, server.url],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=30,
+    )
+
+    assert done.stdout == "cancelled True\n"
 
 
 def test_a_body_that_is_not_read_gives_one_event(

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 from tokentide.producers.instrumentation.streams import AsyncTee, SyncTee
+from tokentide.producers.left_open import ends_with_the_process
 from tokentide.producers.observation import Observation, complain
 
 __all__ = ["Deliver", "IsLast", "deliver_answer", "lazy_stream", "open_stream"]
@@ -84,7 +85,7 @@ class _Reading:
         self._observation = observation
         self._is_last = is_last
         self._complete = False
-        self.error: BaseException | None = None
+        ends_with_the_process(self.finish)
 
     def take(self, event: Any) -> None:
         """Observe an event."""
@@ -94,10 +95,9 @@ class _Reading:
         except Exception as error:
             complain("stream", error)
 
-    def finish(self) -> None:
+    def finish(self, error: BaseException | None) -> None:
         """End the observation."""
-        left = isinstance(self.error, GeneratorExit)
-        self._observation.end(None if self._complete and left else self.error)
+        self._observation.end(None if self._complete and isinstance(error, GeneratorExit) else error)
 
 
 def _read(
@@ -106,15 +106,16 @@ def _read(
     if not is_made:
         observation.begins()
     reading = _Reading(observation, is_last)
+    error: BaseException | None = None
     try:
         for event in events:
             reading.take(event)
             yield event
-    except BaseException as error:
-        reading.error = error
+    except BaseException as raised:
+        error = raised
         raise
     finally:
-        reading.finish()
+        reading.finish(error)
         close = getattr(events, "close", None)
         if close is not None:
             close()
@@ -126,15 +127,16 @@ async def _aread(
     if not is_made:
         observation.begins()
     reading = _Reading(observation, is_last)
+    error: BaseException | None = None
     try:
         async for event in events:
             reading.take(event)
             yield event
-    except BaseException as error:
-        reading.error = error
+    except BaseException as raised:
+        error = raised
         raise
     finally:
-        reading.finish()
+        reading.finish(error)
         close = getattr(events, "aclose", None)
         if close is not None:
             await close()

@@ -15,6 +15,7 @@ from tokentide.producers.instrumentation.include_usage import IncludeUsage
 from tokentide.producers.instrumentation.observe import MARK, Observe, Undo
 from tokentide.producers.instrumentation.streams import observe_stream
 from tokentide.producers.instrumentation.wire import observe_body
+from tokentide.producers.left_open import ends_with_the_process
 from tokentide.producers.observation import Observation, complain
 
 __all__ = ["wrap"]
@@ -167,10 +168,15 @@ class _Unparsed:
     def __init__(self, observation: Observation) -> None:
         self._observation = observation
         self.is_parsed = False
+        ends_with_the_process(self.finish)
+
+    def finish(self, error: BaseException | None) -> None:
+        """End the observation, unless the stream does."""
+        if not self.is_parsed:
+            self._observation.end(error)
 
     def __del__(self) -> None:
-        if not self.is_parsed:
-            self._observation.end(GeneratorExit())
+        self.finish(GeneratorExit())
 
 
 class _Calls:
