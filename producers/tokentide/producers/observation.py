@@ -69,6 +69,7 @@ class _Tally:
         # Reentrant: a finalizer may end one observation while this thread ends another.
         self._lock = threading.RLock()
         self.counters = ObservationCounters()
+        self.process = object()
 
     def close_at_exit(self) -> None:
         """Nothing is kept open."""
@@ -131,6 +132,7 @@ class Observation:
         self._reader: ChunkReader | None = None
         self._answer: Any = None
         self._request_id: str | None = None
+        self._process = _tally.process
         # One entry, taken by whoever ends the call: list.pop() is atomic, and safe inside a finalizer.
         self._open = [True]
         attributed = current_attribution()
@@ -217,6 +219,8 @@ class Observation:
             complain("event", failure)
 
     def _take(self) -> bool:
+        if self._process is not _tally.process:
+            return False  # begun before the fork: the parent goes on with it, and this is a copy that is left
         try:
             return self._open.pop()
         except IndexError:

@@ -3,6 +3,7 @@
 import asyncio
 import copy
 import gc
+import os
 import pickle
 import subprocess
 import sys
@@ -210,6 +211,32 @@ def test_what_is_open_at_the_end_of_the_process_gives_one_event(server: ModelSer
     )
 
     assert done.stdout == "cancelled True\n"
+
+
+FORKING = """
+import os
+stream = client.chat.completions.create(**call, stream=True)
+next(stream)
+child = os.fork()
+if child == 0:
+    del stream
+    sys.exit(0)
+os.waitpid(child, 0)
+list(stream)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the system has no fork")
+def test_a_child_that_is_forked_leaves_the_streams_of_its_parent_alone(server: ModelServer) -> None:
+    """Its event would come first, with what was read so far, and the whole one would count as its repetition."""
+    server.answer("/v1/chat/completions", sse_answer(chat_chunks()))
+    script = PROCESS.replace('fields["status"]', 'fields.get("output_tokens")') + FORKING
+
+    done = subprocess.run(
+        [sys.executable, "-c", script, server.url], capture_output=True, text=True, check=True, timeout=30
+    )
+
+    assert done.stdout == "10 True\n"
 
 
 def test_a_body_that_is_not_read_gives_one_event(
