@@ -253,6 +253,9 @@ class Observation:
             if "metadata" in read:
                 read["metadata"] = joined_metadata(fields.get("metadata", {}), read["metadata"])
             fields |= read
+            if error is None and usage.finish_reason == "failed":
+                # A response that failed is answered with status 200, or is the last event of a whole stream.
+                fields |= {"status": "error", "error_type": "failed"}
             if usage.request_id:
                 fields["event_id"] = event_id_of(usage.provider, usage.request_id)
         if self._request_id and not fields.get("request_id"):
@@ -277,6 +280,9 @@ def _failure(error: BaseException) -> dict[str, Any]:
         "status": "error" if isinstance(error, Exception) else "cancelled",
         "error_type": type(error).__name__[:_MAX_LABEL],
     }
+    request_id = getattr(error, "request_id", None)
+    if isinstance(request_id, str) and request_id:
+        fields["request_id"] = request_id[:_MAX_LABEL]
     status = getattr(error, "status_code", None)
     codes = [f"HTTP {status}"] if isinstance(status, int) else []
     for name in ("code", "type"):

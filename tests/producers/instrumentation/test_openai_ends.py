@@ -66,6 +66,18 @@ def test_an_http_error_gives_one_event(client: OpenAI, server: ModelServer, reco
     assert "event_id" not in event
 
 
+def test_the_request_id_of_an_error_is_kept(client: OpenAI, server: ModelServer, recorder: Recorder) -> None:
+    """It is what a provider's support asks for; no answer has it as its id, so it makes no event_id."""
+    refusal = json_answer({"error": {"message": "no"}}, status=400, headers={"x-request-id": "req_1"})
+    server.answer("/v1/chat/completions", refusal)
+
+    with pytest.raises(openai.BadRequestError):
+        client.chat.completions.create(**CALL)
+
+    assert recorder.only()["request_id"] == "req_1"
+    assert "event_id" not in recorder.only()
+
+
 def test_retries_are_one_call(client: OpenAI, server: ModelServer, recorder: Recorder) -> None:
     busy = json_answer({"error": {"message": "busy"}}, status=503, headers={"retry-after-ms": "1"})
     server.answer("/v1/chat/completions", busy, busy, json_answer(COMPLETION))
