@@ -24,6 +24,7 @@ _MOST_BLOCKS = 16
 _blocks: ContextVar[tuple[MeteredCall, ...]] = ContextVar("tokentide_blocks", default=())
 """The calls of the `with meter(...)` blocks that this context is in, the innermost last."""
 
+
 class Meter:
     """Decorates functions, and is a context manager, for any number of threads and tasks at a time; see `meter`."""
 

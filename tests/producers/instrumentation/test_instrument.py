@@ -164,7 +164,7 @@ def test_a_class_of_the_service_itself_is_metered(server: ModelServer, recorder:
 class Patient(OpenAI):
     """A service's own class, which makes a copy by means of the other method."""
 
-    def with_options(self, **options: Any) -> "Patient":  # type: ignore[override]
+    def with_options(self, **options: Any) -> "Patient":
         return self.copy(**options)
 
 

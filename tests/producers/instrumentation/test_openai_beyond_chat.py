@@ -88,9 +88,7 @@ FAILED = RESPONSE | {"status": "failed", "error": {"code": "server_error", "mess
 def test_a_response_that_failed_is_an_error(client: OpenAI, server: ModelServer, recorder: Recorder) -> None:
     """It is answered with status 200, and costs what it reports."""
     failing = [*response_events()[:-1], {"type": "response.failed", "sequence_number": 8, "response": FAILED}]
-    server.answer(
-        "/v1/responses", json_answer(FAILED), sse_answer(failing, named=True, done=False)
-    )
+    server.answer("/v1/responses", json_answer(FAILED), sse_answer(failing, named=True, done=False))
 
     client.responses.create(model=MODEL, input="Say hello")
     list(client.responses.create(model=MODEL, input="Say hello", stream=True))

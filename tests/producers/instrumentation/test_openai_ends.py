@@ -185,9 +185,7 @@ LEFT_OPEN = {
     "stream": "opened = client.chat.completions.create(**call, stream=True); next(opened)",
     "raw": "opened = client.chat.completions.with_raw_response.create(**call, stream=True)",
     "body": "manager = client.chat.completions.with_streaming_response.create(**call)\nopened = manager.__enter__()",
-    "lazy": (
-        "opened = instrument(ollama.Client(host=url), tracker).chat(**call, stream=True); next(opened)"
-    ),
+    "lazy": ("opened = instrument(ollama.Client(host=url), tracker).chat(**call, stream=True); next(opened)"),
     "generator": (
         "opened = meter(provider='acme', model='m', producer=tracker)(lambda: (yield 1))\n"
         "opened = opened(); next(opened)"

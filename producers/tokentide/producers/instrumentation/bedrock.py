@@ -113,7 +113,7 @@ class _Events(EventStream):  # type: ignore[misc]  # botocore has no types
     """Stands for botocore's EventStream, and is one: whoever asks for its class sees no other."""
 
     def __init__(self, observation: Observation, stream: EventStream) -> None:
-        vars(self).update(vars(stream))
+        self.__dict__.update(vars(stream))
         self._stream = stream
         self._events = open_stream(observation, iter(stream), _is_last, _content)
 

@@ -100,9 +100,7 @@ class _Reading:
         self._observation.end(None if self._complete and isinstance(error, GeneratorExit) else error)
 
 
-def _read(
-    events: Iterator[Any], observation: Observation, is_last: IsLast, is_made: bool
-) -> Iterator[Any]:
+def _read(events: Iterator[Any], observation: Observation, is_last: IsLast, is_made: bool) -> Iterator[Any]:
     if not is_made:
         observation.begins()
     reading = _Reading(observation, is_last)

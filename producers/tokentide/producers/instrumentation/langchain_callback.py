@@ -146,7 +146,7 @@ class _Calls:
 
 
 def _is_cached(answer: Any) -> bool:
-    """Whether it came out of LangChain's own cache, which says so by a cost of 0 (1.8, `_convert_cached_generations`)."""
+    """Whether it came out of LangChain's own cache: a cost of 0 says so (1.8, `_convert_cached_generations`)."""
     try:
         messages = [getattr(each, "message", None) for prompt in answer.generations for each in prompt]
         usages = [_mapping(getattr(message, "usage_metadata", None)) for message in messages]
