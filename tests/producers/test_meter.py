@@ -2,8 +2,10 @@
 
 import asyncio
 import inspect
+import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import aclosing
+from contextvars import copy_context
 from datetime import UTC, datetime
 from typing import Any
 
@@ -302,6 +304,70 @@ def test_an_async_block_takes_an_answer_and_reports_its_error(events: Events) ->
         asyncio.run(main())
 
     assert events.only("status", *COUNTS) == {"status": "error", **COUNTS}
+
+
+def test_one_meter_serves_blocks_of_many_threads_and_tasks_at_once(events: Events) -> None:
+    shared = meter(provider="acme", model="m", producer=events)
+    together = threading.Barrier(3, timeout=30)
+
+    def in_a_thread(tokens: int) -> None:
+        with shared as call:
+            together.wait()
+            call.use(input_tokens=tokens)
+            together.wait()
+
+    async def in_a_task(tokens: int) -> None:
+        async with shared as call:
+            await asyncio.sleep(0.01)
+            call.use(input_tokens=tokens)
+
+    async def tasks() -> None:
+        await asyncio.gather(in_a_task(10), in_a_task(11))
+
+    threads = [threading.Thread(target=in_a_thread, args=(tokens,)) for tokens in (1, 2, 3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    asyncio.run(tasks())
+    with shared as outer:
+        with shared as inner:
+            inner.use(input_tokens=20)
+        outer.use(input_tokens=21)
+
+    assert sorted(event["input_tokens"] for event in events) == [1, 2, 3, 10, 11, 20, 21]
+
+
+def test_a_block_that_ends_in_another_context_is_one_event(events: Events) -> None:
+    """As a dependency with `yield` does in FastAPI."""
+    block = meter(provider="acme", model="m", producer=events)
+
+    copy_context().run(lambda: block.__enter__().use(input_tokens=1))
+    copy_context().run(block.__exit__, None, None, None)
+    with block as call:
+        call.use(input_tokens=2)
+
+    assert [event["input_tokens"] for event in events] == [1, 2]
+
+
+def test_a_function_that_returns_a_coroutine_is_metered_until_it_is_awaited(events: Events) -> None:
+    async def answer() -> dict[str, Any]:
+        await asyncio.sleep(0.02)
+        return ANSWER
+
+    async def failing() -> dict[str, Any]:
+        raise LookupError
+
+    async def main() -> None:
+        assert await meter(producer=events)(lambda: answer())() == ANSWER
+        with pytest.raises(LookupError):
+            await meter(producer=events)(lambda: failing())()
+
+    asyncio.run(main())
+
+    assert [event.get("status") for event in events] == [None, "error"]
+    assert events[0]["input_tokens"] == COUNTS["input_tokens"]
+    assert events[0]["latency_ms"] >= 20
 
 
 def broken(_: Any) -> Any:

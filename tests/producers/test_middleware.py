@@ -1,6 +1,7 @@
 """The middleware: what a request makes is attributed to whom it comes from, and nothing else is."""
 
 import asyncio
+from collections import UserDict
 from collections.abc import Iterable, Iterator, MutableMapping
 from typing import Any
 
@@ -77,7 +78,14 @@ def test_the_lifespan_of_a_server_is_nobodys() -> None:
     assert service.seen == [{}]
 
 
-@pytest.mark.parametrize("answer", [None, "ada", {1: 2}, {"colour": "red"}])
+class Lazy(UserDict[str, Any]):
+    """A user that is looked for when somebody asks."""
+
+    def __getitem__(self, name: str) -> Any:
+        raise LookupError("no such user")
+
+
+@pytest.mark.parametrize("answer", [None, "ada", {1: 2}, {"colour": "red"}, Lazy(user_id="ada")])
 def test_what_identifies_nobody_leaves_the_request_unattributed(answer: Any) -> None:
     service = AsgiService()
 

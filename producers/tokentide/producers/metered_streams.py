@@ -3,6 +3,7 @@
 from collections.abc import AsyncGenerator, Callable, Generator
 from typing import Any
 
+from tokentide.producers.left_open import ends_with_the_process
 from tokentide.producers.observation import Observation
 
 __all__ = ["watched", "watched_async"]
@@ -20,6 +21,7 @@ def watched(
 
     def metered(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
         call = begin()
+        ends_with_the_process(call.end)
         error: BaseException | None = None
         try:
             generator = function(*args, **kwargs)
@@ -53,6 +55,7 @@ def watched_async(
 
     async def metered(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
         call = begin()
+        ends_with_the_process(call.end)
         error: BaseException | None = None
         try:
             generator = function(*args, **kwargs)

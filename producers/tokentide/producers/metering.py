@@ -3,6 +3,7 @@
 import functools
 import inspect
 from collections.abc import Callable
+from contextvars import ContextVar
 from types import TracebackType
 from typing import Any, ParamSpec, TypeVar, cast, overload
 
@@ -19,15 +20,19 @@ __all__ = ["Meter", "MeteredCall", "meter", "record"]
 P = ParamSpec("P")
 T = TypeVar("T")
 
+_MOST_BLOCKS = 16
+_blocks: ContextVar[tuple[MeteredCall, ...]] = ContextVar("tokentide_blocks", default=())
+"""The calls of the `with meter(...)` blocks that this context is in, the innermost last."""
+
 
 class Meter:
-    """Decorates functions, and is a context manager for one block at a time; see `meter`."""
+    """Decorates functions, and is a context manager, for any number of threads and tasks at a time; see `meter`."""
 
     def __init__(self, spec: CallSpec, producer: Tracker | None, guard: Guards | None) -> None:
         self._spec = spec
         self._producer = _Default() if producer is None else producer
         self._guard = guard
-        self._call: MeteredCall | None = None
+        self._open: dict[int, MeteredCall] = {}
 
     def begin(self, *, stream: bool = False) -> MeteredCall:
         """Begin a call, whose `end` sends the event. Raises what the guard raises, and then there is no event."""
@@ -36,8 +41,10 @@ class Meter:
         return call
 
     def __enter__(self) -> MeteredCall:
-        self._call = self.begin()
-        return self._call
+        call = self.begin()
+        self._open[id(call)] = call
+        _blocks.set((*_blocks.get()[1 - _MOST_BLOCKS :], call))
+        return call
 
     def __exit__(
         self,
@@ -45,8 +52,12 @@ class Meter:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        call, self._call = self._call, None
+        call = next((each for each in reversed(_blocks.get()) if id(each) in self._open), None)
+        if call is None:  # the block ends in another context than it began in: then it is the latest
+            call = next(reversed(list(self._open.values())), None)
         if call is not None:
+            self._open.pop(id(call), None)
+            _blocks.set(tuple(each for each in _blocks.get() if each is not call))
             call.end(error)
 
     async def __aenter__(self) -> MeteredCall:
@@ -78,6 +89,8 @@ class Meter:
             except BaseException as error:
                 call.end(error)
                 raise
+            if inspect.iscoroutine(value):
+                return _awaited(call, value)
             _finish(call, value)
             return value
 
@@ -87,12 +100,11 @@ class Meter:
         async def metered(*args: Any, **kwargs: Any) -> Any:
             call = self.begin()
             try:
-                value = await function(*args, **kwargs)
+                coroutine = function(*args, **kwargs)
             except BaseException as error:
                 call.end(error)
                 raise
-            _finish(call, value)
-            return value
+            return await _awaited(call, coroutine)
 
         return metered
 
@@ -171,6 +183,16 @@ class _Default:
     def track(self, **fields: Any) -> Any:
         """Send the event."""
         return default_producer().track(**fields)
+
+
+async def _awaited(call: MeteredCall, coroutine: Any) -> Any:
+    try:
+        value = await coroutine
+    except BaseException as error:
+        call.end(error)
+        raise
+    _finish(call, value)
+    return value
 
 
 def _finish(call: MeteredCall, value: Any) -> None:

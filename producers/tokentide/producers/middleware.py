@@ -109,7 +109,7 @@ class _Body:
 def _attribution_of(found: Identity, complaints: Complaints) -> Attribution:
     try:
         return attribution(**(found or {}))
-    except TypeError:
+    except Exception:  # no mapping, or one that fails
         complaints.warn(
             "returned", "a request is unattributed: identify must return a mapping of names to values"
         )

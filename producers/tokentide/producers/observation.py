@@ -69,6 +69,7 @@ class _Tally:
         # Reentrant: a finalizer may end one observation while this thread ends another.
         self._lock = threading.RLock()
         self.counters = ObservationCounters()
+        self.process = object()
 
     def close_at_exit(self) -> None:
         """Nothing is kept open."""
@@ -124,13 +125,14 @@ class Observation:
         self._request = request
         self._model = model or _text(request.get("model")) or None
         self._stream = stream
+        self._clock = clock
         self._monotonic = monotonic
-        self._timestamp = clock()
-        self._started = monotonic()
+        self.begins()
         self._ttft_ms: float | None = None
         self._reader: ChunkReader | None = None
         self._answer: Any = None
         self._request_id: str | None = None
+        self._process = _tally.process
         # One entry, taken by whoever ends the call: list.pop() is atomic, and safe inside a finalizer.
         self._open = [True]
         attributed = current_attribution()
@@ -159,6 +161,11 @@ class Observation:
                 _tally.add(refused=1)
             raise
 
+    def begins(self) -> None:
+        """Say that the call is made only now: a stream that nobody reads makes none, and may wait for its reader."""
+        self._timestamp = self._clock()
+        self._started = self._monotonic()
+
     def opened(self) -> None:
         """Say that the provider accepted the call and its stream begins: from now on it costs."""
         if self._reader is None:
@@ -176,6 +183,7 @@ class Observation:
         """Take a chunk of a streamed answer; the first one sets `ttft_ms`."""
         if self._ttft_ms is None:
             self._ttft_ms = (self._monotonic() - self._started) * 1000
+            self._stream = True  # not every observer is told when the call begins
             self.opened()
         reader = self._reader
         if reader is not None:
@@ -211,6 +219,8 @@ class Observation:
             complain("event", failure)
 
     def _take(self) -> bool:
+        if self._process is not _tally.process:
+            return False  # begun before the fork: the parent goes on with it, and this is a copy that is left
         try:
             return self._open.pop()
         except IndexError:
@@ -243,6 +253,9 @@ class Observation:
             if "metadata" in read:
                 read["metadata"] = joined_metadata(fields.get("metadata", {}), read["metadata"])
             fields |= read
+            if error is None and usage.finish_reason == "failed":
+                # A response that failed is answered with status 200, or is the last event of a whole stream.
+                fields |= {"status": "error", "error_type": "failed"}
             if usage.request_id:
                 fields["event_id"] = event_id_of(usage.provider, usage.request_id)
         if self._request_id and not fields.get("request_id"):
@@ -267,6 +280,9 @@ def _failure(error: BaseException) -> dict[str, Any]:
         "status": "error" if isinstance(error, Exception) else "cancelled",
         "error_type": type(error).__name__[:_MAX_LABEL],
     }
+    request_id = getattr(error, "request_id", None)
+    if isinstance(request_id, str) and request_id:
+        fields["request_id"] = request_id[:_MAX_LABEL]
     status = getattr(error, "status_code", None)
     codes = [f"HTTP {status}"] if isinstance(status, int) else []
     for name in ("code", "type"):

@@ -246,6 +246,28 @@ def test_a_process_may_end_during_the_load(seconds: float) -> None:
     assert said["log"] == ""
 
 
+def test_a_first_estimate_in_a_finalizer_at_the_end_waits_for_no_thread() -> None:
+    """A stream that nobody closed may be freed so late that a thread is started and never runs."""
+    script = """
+from tokentide.producers import extract
+class Left:
+    def __del__(self, extract=extract, print=print):
+        answer = {"choices": [{"message": {"content": "Hello"}}]}
+        print("estimated", extract(answer, "openai", model="gpt-4o").output_tokens, flush=True)
+left = Left()
+"""
+
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        env={"PATH": "", "PYTHONPATH": ":".join(sys.path)},
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+
+    assert (done.returncode, done.stdout) == (0, "estimated 2\n")
+
+
 def test_threads_that_estimate_at_once_begin_one_load() -> None:
     script = """
 started = []

@@ -8,6 +8,7 @@ from typing import Any
 import boto3  # type: ignore[import-untyped]
 import pytest
 from botocore.config import Config  # type: ignore[import-untyped]
+from botocore.eventstream import EventStream  # type: ignore[import-untyped]
 from botocore.exceptions import (  # type: ignore[import-untyped]
     ClientError,
     EndpointConnectionError,
@@ -107,6 +108,7 @@ def test_a_streamed_conversation(server: ModelServer, recorder: Recorder, client
     server.answer(f"{HERE}/converse-stream", events(*STREAM))
 
     answer = client.converse_stream(modelId=CLAUDE, messages=MESSAGES)
+    assert isinstance(answer["stream"], EventStream)
     seen = [next(iter(event)) for event in answer["stream"]]
 
     assert seen == ["messageStart", "contentBlockDelta", "messageStop", "metadata"]

@@ -3,7 +3,9 @@
 import logging
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from importlib import import_module
 from typing import Any
 
@@ -44,6 +46,32 @@ def test_twice_is_once(client: OpenAI, recorder: Recorder) -> None:
     instrument(instrument(client, recorder), Recorder())
 
     client.chat.completions.create(**CALL)
+
+    assert len(recorder.events) == 1
+
+
+def test_twice_is_once_also_in_two_threads_at_once(server: ModelServer, recorder: Recorder) -> None:
+    """A service may instrument its client wherever it takes it from."""
+    server.answer("/v1/chat/completions", json_answer(COMPLETION))
+    together = threading.Barrier(2, timeout=30)
+
+    class Slow(OpenAI):
+        """Both threads look at it before either has wrapped it."""
+
+        @property
+        def post(self) -> Any:
+            with suppress(threading.BrokenBarrierError):
+                together.wait(0.5)
+            return super().post
+
+    http = DefaultHttpxClient(verify=False)
+    with Slow(api_key="none", base_url=f"{server.url}/v1", http_client=http) as client:
+        threads = [threading.Thread(target=instrument, args=(client, recorder)) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        client.chat.completions.create(**CALL)
 
     assert len(recorder.events) == 1
 
@@ -159,6 +187,23 @@ def test_a_class_of_the_service_itself_is_metered(server: ModelServer, recorder:
         instrument(shop, recorder).chat.completions.create(**CALL)
 
     assert recorder.only()["provider"] == "openai"
+
+
+class Patient(OpenAI):
+    """A service's own class, which makes a copy by means of the other method."""
+
+    def with_options(self, **options: Any) -> "Patient":
+        return self.copy(**options)
+
+
+def test_a_copy_made_by_means_of_a_copy_is_metered_once(server: ModelServer, recorder: Recorder) -> None:
+    server.answer("/v1/chat/completions", json_answer(COMPLETION))
+    http = DefaultHttpxClient(verify=False)
+
+    with Patient(api_key="none", base_url=f"{server.url}/v1", http_client=http) as client:
+        instrument(client, recorder).with_options(timeout=60).chat.completions.create(**CALL)
+
+    assert len(recorder.events) == 1
 
 
 class Guarding:

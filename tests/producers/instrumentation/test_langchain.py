@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
+from langchain_core.caches import InMemoryCache
 from langchain_core.language_models import BaseChatModel
 from langchain_core.language_models.fake import FakeListLLM
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
@@ -92,7 +93,7 @@ def test_a_stream(recorder: Recorder, config: Any) -> None:
     text = "".join(str(chunk.content) for chunk in Model().stream("Say hello", config))
 
     assert text == "Hello"
-    expected = {**COUNTS, "event_id": "anthropic/msg-1"}
+    expected = {**COUNTS, "event_id": "anthropic/msg-1", "stream": True}
     assert chosen(recorder.only(), expected) == expected
     assert recorder.only()["ttft_ms"] >= 0
 
@@ -112,6 +113,19 @@ def test_an_error(recorder: Recorder, config: Any) -> None:
     event = recorder.only()
     assert (event["status"], event["error_type"]) == ("error", "RuntimeError")
     assert event.get("input_tokens", 0) == 0
+
+
+def test_an_answer_out_of_langchains_own_cache_is_no_call(recorder: Recorder, config: Any) -> None:
+    """The first answer to a prompt costs; who asks for it again, or after a restart, pays nothing."""
+    model = Model(cache=InMemoryCache())
+
+    with attribution(user_id="ada"):
+        model.invoke("Say hello", config)
+    with attribution(user_id="bob"):
+        assert model.invoke("Say hello", config).content == "Hello"
+        assert asyncio.run(model.ainvoke("Say hello", config)).content == "Hello"
+
+    assert recorder.only()["user_id"] == "ada"
 
 
 def test_asynchronous_calls(recorder: Recorder, config: Any) -> None:

@@ -3,7 +3,9 @@
 import asyncio
 import json
 import threading
+import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 import ollama
@@ -77,6 +79,21 @@ def test_a_streamed_chat(server: ModelServer, recorder: Recorder, client: ollama
     assert text == "Because of"
     assert counted(recorder.only()) == ("ollama", "llama3.2", "chat", True, 26, 282)
     assert recorder.only()["ttft_ms"] > 0
+
+
+def test_the_time_before_a_stream_is_read_is_no_latency(
+    server: ModelServer, recorder: Recorder, client: ollama.Client
+) -> None:
+    """The request is sent when the first chunk is asked for."""
+    server.answer("/api/chat", lines(*STREAM))
+    stream = client.chat(model="llama3.2", messages=MESSAGES, stream=True)
+
+    asked, started = datetime.now(UTC), time.perf_counter()
+    list(stream)
+    took_ms = (time.perf_counter() - started) * 1000
+
+    assert recorder.only()["timestamp"] >= asked
+    assert recorder.only()["ttft_ms"] <= recorder.only()["latency_ms"] <= took_ms
 
 
 def test_a_chat_that_is_left_early(server: ModelServer, recorder: Recorder, client: ollama.Client) -> None:

@@ -222,3 +222,20 @@ def test_a_server_that_refuses_stream_options_is_asked_without_them(
     assert ["stream_options" in body for body in server.bodies()] == [True, False, False]
     assert [event["estimated"] for event in recorder.events] == [True, True]
     assert [event.get("status", "success") for event in recorder.events] == ["success", "success"]
+
+
+def test_a_server_refuses_once_for_all_copies_of_a_client(
+    client: OpenAI, server: ModelServer, recorder: Recorder
+) -> None:
+    """Services set a timeout for one call by a copy: each would be sent twice."""
+    refusal = json_answer({"error": {"message": "unknown field: stream_options"}}, status=422)
+    server.answer("/v1/chat/completions", refusal, sse_answer(chat_chunks(usage=False)))
+
+    for _ in range(3):
+        with client.with_options(timeout=5).chat.completions.create(
+            model=MODEL, messages=MESSAGES, stream=True
+        ) as stream:
+            list(stream)
+
+    assert ["stream_options" in body for body in server.bodies()] == [True, False, False, False]
+    assert len(recorder.events) == 3

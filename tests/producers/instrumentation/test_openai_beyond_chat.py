@@ -82,6 +82,22 @@ def test_the_stream_helper_of_responses_gives_one_event(
     assert_says(recorder.only(), RESPONSES, stream=True)
 
 
+FAILED = RESPONSE | {"status": "failed", "error": {"code": "server_error", "message": "A secret"}}
+
+
+def test_a_response_that_failed_is_an_error(client: OpenAI, server: ModelServer, recorder: Recorder) -> None:
+    """It is answered with status 200, and costs what it reports."""
+    failing = [*response_events()[:-1], {"type": "response.failed", "sequence_number": 8, "response": FAILED}]
+    server.answer("/v1/responses", json_answer(FAILED), sse_answer(failing, named=True, done=False))
+
+    client.responses.create(model=MODEL, input="Say hello")
+    list(client.responses.create(model=MODEL, input="Say hello", stream=True))
+
+    for event in recorder.events:
+        assert (event["status"], event["error_type"], event["output_tokens"]) == ("error", "failed", 87)
+    assert len(recorder.events) == 2
+
+
 def test_embeddings_give_one_event_each(client: OpenAI, server: ModelServer, recorder: Recorder) -> None:
     server.answer("/v1/embeddings", json_answer(EMBEDDINGS, headers={"x-request-id": "req_1"}))
 

@@ -1,7 +1,12 @@
 """However a call ends, it gives one event: errors, early ends, cancelled tasks, dropped streams."""
 
 import asyncio
+import copy
 import gc
+import os
+import pickle
+import subprocess
+import sys
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
@@ -59,6 +64,18 @@ def test_an_http_error_gives_one_event(client: OpenAI, server: ModelServer, reco
     assert event["model"] == MODEL
     assert "input_tokens" not in event
     assert "event_id" not in event
+
+
+def test_the_request_id_of_an_error_is_kept(client: OpenAI, server: ModelServer, recorder: Recorder) -> None:
+    """It is what a provider's support asks for; no answer has it as its id, so it makes no event_id."""
+    refusal = json_answer({"error": {"message": "no"}}, status=400, headers={"x-request-id": "req_1"})
+    server.answer("/v1/chat/completions", refusal)
+
+    with pytest.raises(openai.BadRequestError):
+        client.chat.completions.create(**CALL)
+
+    assert recorder.only()["request_id"] == "req_1"
+    assert "event_id" not in recorder.only()
 
 
 def test_retries_are_one_call(client: OpenAI, server: ModelServer, recorder: Recorder) -> None:
@@ -148,6 +165,88 @@ def test_a_raw_stream_that_nobody_parses_gives_one_event(
     gc.collect()
 
     assert_ended(recorder.only(), "cancelled", "GeneratorExit")
+
+
+def test_a_response_that_was_read_can_be_kept(
+    client: OpenAI, server: ModelServer, recorder: Recorder
+) -> None:
+    server.answer("/v1/chat/completions", json_answer(COMPLETION))
+
+    with client.chat.completions.with_streaming_response.create(**CALL) as response:
+        response.read()
+        kept = pickle.loads(pickle.dumps(response.http_response))
+        copied = copy.deepcopy(response.http_response)
+
+    assert kept.json() == copied.json() == COMPLETION
+    assert recorder.only()["input_tokens"] == 19
+
+
+LEFT_OPEN = {
+    "stream": "opened = client.chat.completions.create(**call, stream=True); next(opened)",
+    "raw": "opened = client.chat.completions.with_raw_response.create(**call, stream=True)",
+    "body": "manager = client.chat.completions.with_streaming_response.create(**call)\nopened = manager.__enter__()",
+    "lazy": ("opened = instrument(ollama.Client(host=url), tracker).chat(**call, stream=True); next(opened)"),
+    "generator": (
+        "opened = meter(provider='acme', model='m', producer=tracker)(lambda: (yield 1))\n"
+        "opened = opened(); next(opened)"
+    ),
+}
+PROCESS = """
+import sys
+import ollama
+from openai import OpenAI
+from tokentide.producers import UsageProducer, instrument, meter
+producer = UsageProducer(broker="memory://")
+class Tracker:
+    def track(self, **fields):
+        print(fields["status"], producer.track(**fields), flush=True)
+url, tracker = sys.argv[1], Tracker()
+call = {"model": "gpt-4.1", "messages": [{"role": "user", "content": "Hello"}]}
+client = instrument(OpenAI(api_key="none", base_url=url + "/v1", max_retries=0), tracker)
+"""
+
+
+@pytest.mark.parametrize("left", LEFT_OPEN.values(), ids=LEFT_OPEN)
+def test_what_is_open_at_the_end_of_the_process_gives_one_event(server: ModelServer, left: str) -> None:
+    server.answer("/v1/chat/completions", sse_answer(chat_chunks()))
+    line = b'{"model": "gpt-4.1", "message": {"role": "assistant", "content": "a"}, "done": false}\n'
+    server.answer("/api/chat", Answer([line, line], content_type="application/x-ndjson"))
+
+    done = subprocess.run(
+        [sys.executable, "-c", PROCESS + left, server.url],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=30,
+    )
+
+    assert done.stdout == "cancelled True\n"
+
+
+FORKING = """
+import os
+stream = client.chat.completions.create(**call, stream=True)
+next(stream)
+child = os.fork()
+if child == 0:
+    del stream
+    sys.exit(0)
+os.waitpid(child, 0)
+list(stream)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the system has no fork")
+def test_a_child_that_is_forked_leaves_the_streams_of_its_parent_alone(server: ModelServer) -> None:
+    """Its event would come first, with what was read so far, and the whole one would count as its repetition."""
+    server.answer("/v1/chat/completions", sse_answer(chat_chunks()))
+    script = PROCESS.replace('fields["status"]', 'fields.get("output_tokens")') + FORKING
+
+    done = subprocess.run(
+        [sys.executable, "-c", script, server.url], capture_output=True, text=True, check=True, timeout=30
+    )
+
+    assert done.stdout == "10 True\n"
 
 
 def test_a_body_that_is_not_read_gives_one_event(

@@ -137,6 +137,13 @@ def test_a_failed_call(recorder: Recorder, tracer: Any) -> None:
     assert "Say hello" not in str(event)
 
 
+def test_a_failure_of_something_else_is_no_call(recorder: Recorder, tracer: Any) -> None:
+    """The Anthropic SDK makes a span of each request, also of a list of batches, and names the provider in it."""
+    spanned(tracer, {"gen_ai.provider.name": "anthropic", "http.route": "/v1/files", "error.type": "501"})
+
+    assert recorder.events == []
+
+
 def test_the_time_to_the_first_chunk(recorder: Recorder, tracer: Any) -> None:
     spanned(tracer, {**CHAT, "gen_ai.request.stream": True, "gen_ai.response.time_to_first_chunk": 0.25})
 

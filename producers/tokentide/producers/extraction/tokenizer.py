@@ -92,6 +92,8 @@ class _Encodings:
         return self._loaded.get(name or "") or _of_the_service().get(name or "")
 
     def _load_in_thread(self, model: str | None) -> None:
+        if not threading.main_thread().is_alive():
+            return  # the process ends: a finalizer's estimate would wait for ever for a thread that never runs
         try:
             self._idle.pop()
         except IndexError:

@@ -3,6 +3,7 @@
 import importlib
 import logging
 import sys
+import threading
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, TypeVar
@@ -13,6 +14,7 @@ from tokentide.producers.attribution import ATTRIBUTABLE
 from tokentide.producers.instrumentation.default_guard import default_guard
 from tokentide.producers.instrumentation.observe import MARK, Observe, Undo
 from tokentide.producers.observation import Guards, Tracker, complain
+from tokentide.producers.process import register
 from tokentide.schemas import UsageEvent
 
 __all__ = ["INTEGRATIONS", "checked_defaults", "instrument", "uninstrument"]
@@ -46,6 +48,24 @@ _logger = logging.getLogger("tokentide.producers")
 _unmetered: set[str] = set()
 
 
+class _Turns:
+    """One thread wraps at a time: two that find a client unmetered at once would each wrap it."""
+
+    def __init__(self) -> None:
+        self.after_fork()
+        register(self)
+
+    def after_fork(self) -> None:
+        """Have a lock that no thread of the parent holds."""
+        self.lock = threading.RLock()
+
+    def close_at_exit(self) -> None:
+        """Nothing is kept open."""
+
+
+_turns = _Turns()
+
+
 def instrument(
     client: Client, producer: Tracker | None = None, *, guard: Guards | bool | None = None, **defaults: Any
 ) -> Client:
@@ -58,13 +78,14 @@ def instrument(
     that cannot be wrapped is returned unmetered, with a WARNING in the log, once for each class.
     """
     try:
-        if MARK in getattr(client, "__dict__", {}):
-            return client
-        known = checked_defaults(defaults)
-        provider = known.pop("provider", None)
-        observe = Observe(producer, _guard(guard), known, provider)
-        undo = _integration(client)(client, observe)
-        setattr(client, MARK, undo)
+        with _turns.lock:
+            if MARK in getattr(client, "__dict__", {}):
+                return client
+            known = checked_defaults(defaults)
+            provider = known.pop("provider", None)
+            observe = Observe(producer, _guard(guard), known, provider)
+            undo = _integration(client)(client, observe)
+            setattr(client, MARK, undo)
     except Exception as error:  # the service goes on, unmetered, and says so
         _say_unmetered(client, error)
     return client

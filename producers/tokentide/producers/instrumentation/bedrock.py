@@ -8,6 +8,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from botocore.eventstream import EventStream  # type: ignore[import-untyped]
+
 from tokentide.producers.instrumentation.bedrock_body import ObservedBody
 from tokentide.producers.instrumentation.deliveries import deliver_answer, open_stream
 from tokentide.producers.instrumentation.observe import Observe, Undo
@@ -107,10 +109,11 @@ class _Calls:
         return error
 
 
-class _Events:
-    """Stands for botocore's EventStream."""
+class _Events(EventStream):  # type: ignore[misc]  # botocore has no types
+    """Stands for botocore's EventStream, and is one: whoever asks for its class sees no other."""
 
-    def __init__(self, observation: Observation, stream: Any) -> None:
+    def __init__(self, observation: Observation, stream: EventStream) -> None:
+        self.__dict__.update(vars(stream))
         self._stream = stream
         self._events = open_stream(observation, iter(stream), _is_last, _content)
 
@@ -121,9 +124,6 @@ class _Events:
         """Close the stream, read to its end or not."""
         self._events.finish(GeneratorExit())
         self._stream.close()
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._stream, name)
 
 
 def _content(event: Any) -> Any:

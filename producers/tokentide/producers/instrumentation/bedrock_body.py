@@ -5,6 +5,7 @@ from typing import Any
 
 from botocore.response import StreamingBody  # type: ignore[import-untyped]
 
+from tokentide.producers.left_open import ends_with_the_process
 from tokentide.producers.observation import Observation
 
 __all__ = ["ObservedBody"]
@@ -28,6 +29,7 @@ class _Pieces:
         self._observation = observation
         self._metadata = metadata
         self._pieces: list[bytes] = []
+        ends_with_the_process(observation.end)
         # An answer without a usage in its body tells its counts in headers.
         observation.answer({"ResponseMetadata": metadata})
 

@@ -61,7 +61,7 @@ def _is_last(event: Any) -> bool:
     return getattr(event, "type", None) in _LAST or getattr(event, "event_type", None) in _LAST
 
 
-_deliver_stream = lazy_stream(_is_last)
+_deliver_stream = lazy_stream(_is_last, is_made=True)
 
 
 def _streamed(begin: Callable[..., Observation]) -> Callable[[Any], Any]:

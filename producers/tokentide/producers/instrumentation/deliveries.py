@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 from tokentide.producers.instrumentation.streams import AsyncTee, SyncTee
+from tokentide.producers.left_open import ends_with_the_process
 from tokentide.producers.observation import Observation, complain
 
 __all__ = ["Deliver", "IsLast", "deliver_answer", "lazy_stream", "open_stream"]
@@ -33,14 +34,15 @@ def open_stream(
     return kind(events, observation, is_last, content)
 
 
-def lazy_stream(is_last: IsLast) -> Deliver:
+def lazy_stream(is_last: IsLast, *, is_made: bool = False) -> Deliver:
     """Return what observes a generator that makes its call when the first event is asked for.
 
-    Unread it calls nobody, and gives no event.
+    Unread it calls nobody, and gives no event. `is_made`: the call was made before, and whoever made it ends it.
     """
 
     def deliver(observation: Observation, events: Any) -> Any:
-        return (_aread if hasattr(events, "__anext__") else _read)(events, observation, is_last)
+        read = _aread if hasattr(events, "__anext__") else _read
+        return read(events, observation, is_last, is_made)
 
     return deliver
 
@@ -83,7 +85,7 @@ class _Reading:
         self._observation = observation
         self._is_last = is_last
         self._complete = False
-        self.error: BaseException | None = None
+        ends_with_the_process(self.finish)
 
     def take(self, event: Any) -> None:
         """Observe an event."""
@@ -93,39 +95,46 @@ class _Reading:
         except Exception as error:
             complain("stream", error)
 
-    def finish(self) -> None:
+    def finish(self, error: BaseException | None) -> None:
         """End the observation."""
-        left = isinstance(self.error, GeneratorExit)
-        self._observation.end(None if self._complete and left else self.error)
+        self._observation.end(None if self._complete and isinstance(error, GeneratorExit) else error)
 
 
-def _read(events: Iterator[Any], observation: Observation, is_last: IsLast) -> Iterator[Any]:
+def _read(events: Iterator[Any], observation: Observation, is_last: IsLast, is_made: bool) -> Iterator[Any]:
+    if not is_made:
+        observation.begins()
     reading = _Reading(observation, is_last)
+    error: BaseException | None = None
     try:
         for event in events:
             reading.take(event)
             yield event
-    except BaseException as error:
-        reading.error = error
+    except BaseException as raised:
+        error = raised
         raise
     finally:
-        reading.finish()
+        reading.finish(error)
         close = getattr(events, "close", None)
         if close is not None:
             close()
 
 
-async def _aread(events: AsyncIterator[Any], observation: Observation, is_last: IsLast) -> AsyncIterator[Any]:
+async def _aread(
+    events: AsyncIterator[Any], observation: Observation, is_last: IsLast, is_made: bool
+) -> AsyncIterator[Any]:
+    if not is_made:
+        observation.begins()
     reading = _Reading(observation, is_last)
+    error: BaseException | None = None
     try:
         async for event in events:
             reading.take(event)
             yield event
-    except BaseException as error:
-        reading.error = error
+    except BaseException as raised:
+        error = raised
         raise
     finally:
-        reading.finish()
+        reading.finish(error)
         close = getattr(events, "aclose", None)
         if close is not None:
             await close()

@@ -14,16 +14,23 @@ _AZURE_SINCE = "2024-09-01"
 
 
 class IncludeUsage:
-    """Adds `stream_options.include_usage` to the chats of one client, until its server refuses it."""
+    """Adds `stream_options.include_usage` to the chats of one client, until its server refuses it.
 
-    def __init__(self, client: Any) -> None:
+    `refusing` are the addresses of servers that did; a client and its copies, often made for one call, share them.
+    """
+
+    def __init__(self, client: Any, refusing: set[str]) -> None:
         version = getattr(client, "_api_version", None)
         self._is_understood = not (isinstance(version, str) and version[:1] == "2" and version < _AZURE_SINCE)
+        self._client = client
+        self._refusing = refusing
 
     def add(self, options: Any, provider: str) -> bool:
         """Add it to the call that these options make; return whether it was added."""
         body = options.json_data
         if not self._is_understood or provider in _UNASKED or not isinstance(body, Mapping):
+            return False
+        if str(self._client.base_url) in self._refusing:
             return False
         # A chat of OpenAI's kind, new or legacy: /messages and /responses tell it unasked.
         if api_operation_of(options.url) != "chat" or "completions" not in options.url:
@@ -46,6 +53,6 @@ class IncludeUsage:
         asked = dict(body.pop("stream_options"))
         del asked["include_usage"]
         options.json_data = body | ({"stream_options": asked} if asked else {})
-        self._is_understood = False
+        self._refusing.add(str(self._client.base_url))
         complain("include_usage", "the server refuses stream_options: usage of its streams is estimated")
         return True

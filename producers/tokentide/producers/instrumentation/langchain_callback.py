@@ -117,6 +117,8 @@ class _Calls:
         if run.forget is not None:
             run.forget()
         if answer is not None:
+            if _is_cached(answer):
+                return  # nobody was called
             run.observation.answer(answer)
         run.observation.end(error)
 
@@ -141,6 +143,17 @@ class _Calls:
 
         task.add_done_callback(left)
         run.forget = forget
+
+
+def _is_cached(answer: Any) -> bool:
+    """Whether it came out of LangChain's own cache: a cost of 0 says so (1.8, `_convert_cached_generations`)."""
+    try:
+        messages = [getattr(each, "message", None) for prompt in answer.generations for each in prompt]
+        usages = [_mapping(getattr(message, "usage_metadata", None)) for message in messages]
+        return bool(usages) and all(usage.get("total_cost") == 0 for usage in usages)
+    except Exception as error:
+        complain("langchain", error)
+        return False
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:

@@ -15,6 +15,7 @@ from tokentide.producers.instrumentation.include_usage import IncludeUsage
 from tokentide.producers.instrumentation.observe import MARK, Observe, Undo
 from tokentide.producers.instrumentation.streams import observe_stream
 from tokentide.producers.instrumentation.wire import observe_body
+from tokentide.producers.left_open import ends_with_the_process
 from tokentide.producers.observation import Observation, complain
 
 __all__ = ["wrap"]
@@ -29,9 +30,13 @@ def wrap(client: Any, observe: Observe) -> Undo:
     missing = [name for name in _NEEDED if not hasattr(client, name)]
     if missing:
         raise TypeError(f"it has no {', '.join(missing)}, which clients of OpenAI's generator have")
-    calls = _Calls(client, observe)
+    return _wrap(client, observe, set())
+
+
+def _wrap(client: Any, observe: Observe, refusing: set[str]) -> Undo:
+    calls = _Calls(client, observe, IncludeUsage(client, refusing))
     replaced: dict[str, Any] = {"request": calls.arequest if calls.is_async else calls.request}
-    replaced |= {name: _metered_copy(getattr(client, name), observe) for name in _COPIES}
+    replaced |= {name: _metered_copy(getattr(client, name), observe, refusing) for name in _COPIES}
     before = {name: vars(client)[name] for name in replaced if name in vars(client)}
     vars(client).update(replaced)
 
@@ -43,11 +48,12 @@ def wrap(client: Any, observe: Observe) -> Undo:
     return undo
 
 
-def _metered_copy(copy: Callable[..., Any], observe: Observe) -> Callable[..., Any]:
+def _metered_copy(copy: Callable[..., Any], observe: Observe, refusing: set[str]) -> Callable[..., Any]:
     def metered_copy(*args: Any, **kwargs: Any) -> Any:
         made = copy(*args, **kwargs)
         try:
-            setattr(made, MARK, wrap(made, observe))
+            if MARK not in vars(made):  # a class of the service itself may make one by means of the other
+                setattr(made, MARK, _wrap(made, observe, refusing))
         except Exception as error:
             complain("copy", error)
         return made
@@ -162,21 +168,26 @@ class _Unparsed:
     def __init__(self, observation: Observation) -> None:
         self._observation = observation
         self.is_parsed = False
+        ends_with_the_process(self.finish)
+
+    def finish(self, error: BaseException | None) -> None:
+        """End the observation, unless the stream does."""
+        if not self.is_parsed:
+            self._observation.end(error)
 
     def __del__(self) -> None:
-        if not self.is_parsed:
-            self._observation.end(GeneratorExit())
+        self.finish(GeneratorExit())
 
 
 class _Calls:
     """The calls of one client."""
 
-    def __init__(self, client: Any, observe: Observe) -> None:
+    def __init__(self, client: Any, observe: Observe, include_usage: IncludeUsage) -> None:
         self._request = client.request
         self._observe = observe
         self._client = client
         self._kind: Any = type(client)
-        self._include_usage = IncludeUsage(client)
+        self._include_usage = include_usage
         self.is_async = inspect.iscoroutinefunction(client.request)
 
     def request(self, *args: Any, **kwargs: Any) -> Any:

@@ -123,9 +123,10 @@ def _fields(span: Any) -> dict[str, Any] | None:
         return None
     reading = _reading(attributes)
     failure = _failure(span, attributes)
-    if not reading.counts and not failure:
-        return None
     asked = _text(attributes, ("gen_ai.request.model",))
+    # SDKs make spans of all they do, and a list of files that failed was no call of a model.
+    if not reading.counts and not (failure and (asked or operation in _OPERATIONS)):
+        return None
     call = Call(
         canonical_provider(provider), asked or "unknown", _OPERATIONS.get(operation or "chat", "other"), {}
     )

@@ -1,11 +1,10 @@
 """Streams of chunks, read by the service and observed on the way."""
 
-import atexit
-import weakref
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 from tokentide.producers.instrumentation.watched import watch_close
+from tokentide.producers.left_open import ends_with_the_process
 from tokentide.producers.observation import Observation, complain
 
 __all__ = ["AsyncTee", "SyncTee", "is_last", "observe_stream"]
@@ -49,7 +48,7 @@ class _Tee:
         self._complete = False
         self.pulling = False
         observation.opened()
-        _open.add(self)
+        ends_with_the_process(self.finish)
 
     def finish(self, error: BaseException | None) -> None:
         """End the observation, once; an answer that was read to its last usage is a success."""
@@ -170,19 +169,6 @@ class AsyncTee(_Tee):
         close = getattr(self._inner, "aclose", None)
         if close is not None:
             await close()
-
-
-_open: "weakref.WeakSet[_Tee]" = weakref.WeakSet()
-
-
-def _end_all() -> None:
-    """End what is open when the process ends: a stream that was left early may never be collected."""
-    for tee in list(_open):
-        tee.finish(GeneratorExit())
-
-
-# Registered after the producers' own function, so it runs before it: they still take the events.
-atexit.register(_end_all)
 
 
 def observe_stream(stream: Any, observation: Observation, *, choices: int = 1, hides: bool = False) -> Any:

@@ -71,6 +71,12 @@ def _watched(kind: Any) -> Any:
             pieces, body = super().aiter_bytes(*args, **kwargs), self.__dict__.get(_BODY)
             return pieces if body is None else _aread(pieces, body)
 
+        def __reduce_ex__(self, protocol: Any) -> Any:
+            # Pickled, or copied, it is one of its own class: pickle finds no other by that name.
+            state = super().__getstate__()
+            ears = (_WATCHER, _BODY)
+            return kind.__new__, (kind,), {name: state[name] for name in state if name not in ears}
+
     Watched.__name__, Watched.__qualname__, Watched.__module__ = (
         kind.__name__,
         kind.__qualname__,

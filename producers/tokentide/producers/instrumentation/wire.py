@@ -5,6 +5,7 @@ from typing import Any
 
 from tokentide.producers.instrumentation.streams import is_last
 from tokentide.producers.instrumentation.watched import watch_body
+from tokentide.producers.left_open import ends_with_the_process
 from tokentide.producers.observation import Observation, complain
 
 __all__ = ["observe_body"]
@@ -23,6 +24,7 @@ class _Body:
         self._data: list[bytes] = []
         self._complete = False
         self.pulling = False
+        ends_with_the_process(self.finish)
         if self._is_events:
             observation.opened()
 
