@@ -115,19 +115,23 @@ def adopt(folder: Path, most_age_seconds: float) -> Spool | None:
     """Return the spool of a dead owner, whose lock is ours now; None when the owner lives, or another was faster.
 
     Segments older than `most_age_seconds` are kept aside as `*.expired`: whether their last events were stored is
-    unknown, and the meter may no longer remember their ids.
+    unknown, and the meter may no longer remember their ids. Raises OSError when a segment cannot be read now: a spool
+    without it would be deleted with it.
     """
     descriptor = hold(folder)
     if descriptor is None:
         return None
     segments = []
-    for path in sorted(folder.glob("*.segment")):
-        with contextlib.suppress(OSError):
+    try:
+        for path in sorted(folder.glob("*.segment")):
             segment = Segment.found(path)
             if segment.waiting and time.time() - segment.made > most_age_seconds:
                 path.rename(folder.with_name(f"{folder.name}-{path.stem}.expired"))
             else:
                 segments.append(segment)
+    except OSError:
+        os.close(descriptor)
+        raise
     return Spool(folder, descriptor, segments)
 
 

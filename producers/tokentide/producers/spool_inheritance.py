@@ -59,16 +59,24 @@ class Inheritance:
             return
         if spool is not None and not self._is_done_with(spool, destination):
             return
+        is_all_read = True
         for folder in owners(destination):
             if folder == own:
                 continue
-            found = adopt(folder, self._most_age_seconds)
+            try:
+                found = adopt(folder, self._most_age_seconds)
+            except OSError as error:
+                is_all_read = False
+                self._complaints.warn(
+                    "unreadable", f"usage events of an earlier process wait, for they cannot be read: {error}"
+                )
+                continue
             if found is not None:
                 with self._lock:
                     self._spool = found
                 return
         self._look_at = self._monotonic() + _AGAIN_SECONDS
-        self.looks += 1
+        self.looks += is_all_read
         if any(destination.glob("*.expired")):
             self._complaints.warn(
                 "expired",
