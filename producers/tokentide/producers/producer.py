@@ -1,5 +1,6 @@
 """The producer: from a call of a model to a record in Kafka, without ever getting in the service's way."""
 
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -15,7 +16,8 @@ from tokentide.producers.counters import Counters, Tally
 from tokentide.producers.intake import Intake, now
 from tokentide.producers.losses import Losses
 from tokentide.producers.memory import MEMORY, captured, keep
-from tokentide.producers.process import register
+from tokentide.producers.process import keep as keep_alive
+from tokentide.producers.process import let_go, register
 from tokentide.producers.sender import Sender
 from tokentide.producers.settings import ProducerSettings
 from tokentide.producers.spool_backlog import Backlog
@@ -50,6 +52,7 @@ class UsageProducer:
         self._settings = settings
         self._clock = clock
         self._closed = False
+        self._has_begun_anew = False
         self._memory: list[UsageEvent] | None = [] if settings.kafka.broker == MEMORY else None
         self._forget()
         if self._memory is None:
@@ -57,6 +60,7 @@ class UsageProducer:
                 self._sender.start()
             except (KafkaException, TypeError, ValueError) as error:
                 raise SettingsError(f"librdkafka refuses the settings: {reason_of(error)}") from error
+            keep_alive(self)
         register(self)
 
     def track(self, event: UsageEvent | None = None, **fields: Any) -> bool:
@@ -183,6 +187,7 @@ class UsageProducer:
                 f"{after.waiting} usage events were not delivered before the close; they wait in "
                 f"{self._backlog.destination} for the next process, or for `tokentide spool flush`",
             )
+        let_go(self)
         return lost
 
     def __enter__(self) -> Self:
@@ -196,8 +201,28 @@ class UsageProducer:
     ) -> None:
         self.close()
 
+    def before_fork(self) -> None:
+        """Have a child start anew at its first event, if that comes before `after_fork`."""
+        parent = os.getpid()
+
+        def in_child() -> Tally | None:
+            if os.getpid() == parent:
+                return None
+            self.after_fork()
+            self._has_begun_anew = True
+            return self._tally
+
+        self._tally.watch(in_child)
+
+    def after_fork_in_parent(self) -> None:
+        """Go on without looking which process this is."""
+        self._tally.watch_no_more()
+
     def after_fork(self) -> None:
         """Start anew in a child process; called by the interpreter."""
+        if self._has_begun_anew:
+            self._has_begun_anew = False
+            return
         self._sender.forget()
         self._backlog.forget()
         self._forget()
