@@ -67,7 +67,7 @@ class Answers:
             if is_time and threading.current_thread() is self.patient_thread:
                 time.sleep(COURTESY_SECONDS)
             return
-        with self._lock:
+        with self._complaints, self._lock:
             if ticket.is_own:
                 self._tally.count_returned()
             if ticket.segment is None or is_refusal(error):
@@ -75,16 +75,19 @@ class Answers:
                 return
             self._backlog.put_back(ticket)
             if not self.is_closing:
-                self._complaints.warn("again", f"a usage event is sent again: {reason_of(error)}")
+                self._complaints.later("again", f"a usage event is sent again: {reason_of(error)}")
 
     def refuse(self, ticket: Ticket, error: KafkaError) -> None:
-        """Give an event up that Kafka will never take, or that nothing keeps any longer. The lock is held."""
+        """Give an event up that Kafka will never take, or that nothing keeps any longer.
+
+        The lock is held, in a context of the complaints.
+        """
         self._backlog.done(ticket)
         if ticket.is_own:
             self._tally.count_failed()
         if not self.is_closing:
             what = "refused" if is_refusal(error) else "given up"
-            self._complaints.warn("failed", f"a usage event was {what}: {reason_of(error)}")
+            self._complaints.later("failed", f"a usage event was {what}: {reason_of(error)}")
 
     def settle(self, most: int | None = None) -> None:
         """Tell of the events that Kafka stored, at most so many of them. The lock is held."""

@@ -155,7 +155,7 @@ class Guard:
         self._refused = 0
 
     def _revive(self) -> None:
-        with self._lock:
+        with self._complaints, self._lock:
             if self._closed or self._reader is not None:
                 return
             # The first view grows under the eyes of the calls; a later one is shown when it is whole.
@@ -165,7 +165,9 @@ class Guard:
             try:
                 reader.thread.start()
             except RuntimeError as error:
-                self._complaints.warn("thread", f"limits are not read, for no thread can be started: {error}")
+                self._complaints.later(
+                    "thread", f"limits are not read, for no thread can be started: {error}"
+                )
                 return
             self._reader = reader
             close_at_worker_exit()

@@ -57,7 +57,8 @@ class UsageProducer:
         self._forget()
         if self._memory is None:
             try:
-                self._sender.start()
+                with self._complaints:
+                    self._sender.start()
             except (KafkaException, TypeError, ValueError) as error:
                 raise SettingsError(f"librdkafka refuses the settings: {reason_of(error)}") from error
             keep_alive(self)
@@ -92,7 +93,7 @@ class UsageProducer:
                 is_kept = True
                 self._sender.ring(number)
                 return True
-            with self._lock:
+            with self._complaints, self._lock:
                 if not self._closed:
                     if frame is None:
                         self._keep(made)

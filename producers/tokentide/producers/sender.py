@@ -108,11 +108,11 @@ class Sender:
         self._answers.is_closing = True
 
     def start_again(self) -> None:
-        """Start in a forked child, or after no thread could be started. The lock is held."""
+        """Start in a forked child, or after no thread could be started. As for `produce`."""
         try:
             self.start()
         except (KafkaException, RuntimeError) as error:
-            self._complaints.warn(
+            self._complaints.later(
                 "thread", f"usage events wait, for no thread can be started: {reason_of(error)}"
             )
 
@@ -130,16 +130,20 @@ class Sender:
             return
         if self._is_full:
             client.poll(0)  # answers make room
-        if self._lock.acquire(blocking=is_patient):
-            try:
-                self._answers.settle(_MOST_BURST)
-                self._backlog.drain(self.produce, 2, with_adopted=False)
-                self._call_for_help(client)
-            finally:
-                self._lock.release()
+        with self._complaints:
+            if self._lock.acquire(blocking=is_patient):
+                try:
+                    self._answers.settle(_MOST_BURST)
+                    self._backlog.drain(self.produce, 2, with_adopted=False)
+                    self._call_for_help(client)
+                finally:
+                    self._lock.release()
 
     def produce(self, record: Record, ticket: Ticket) -> bool:
-        """Hand the record to the client; return False when it must wait. The lock is held."""
+        """Hand the record to the client; return False when it must wait.
+
+        The lock is held, in a context of the complaints.
+        """
         client = self._client
         if client is None:
             return False
@@ -156,7 +160,7 @@ class Sender:
             return False
         except KafkaException as error:
             if ticket.segment is not None and not is_refusal(error.args[0]):
-                self._complaints.warn("failed", f"usage events wait: {reason_of(error)}")
+                self._complaints.later("failed", f"usage events wait: {reason_of(error)}")
                 return False
             self._answers.refuse(ticket, error.args[0])
             return True
@@ -171,7 +175,7 @@ class Sender:
 
     def _step(self) -> bool:
         """Hand on some events, and settle some that are stored; return whether there may be more to do now."""
-        with self._lock:
+        with self._complaints, self._lock:
             client = self._client
             if client is None:
                 return False
@@ -223,7 +227,8 @@ class Sender:
         while self._client is client:
             try:
                 self.drain(time.monotonic() + _TEND_SECONDS)
-                self._backlog.tend()
+                with self._complaints:
+                    self._backlog.tend()
                 if self._losses.is_due:
                     self._losses.tell(client)
             except Exception as error:  # the next events must not wait for ever for a mistake of ours

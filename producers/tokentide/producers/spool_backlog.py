@@ -80,7 +80,7 @@ class Backlog:
         return self._refused > 0
 
     def open(self) -> None:
-        """Make the spool of this process. The first trouble is logged; `tend` tries again."""
+        """Make the spool of this process. The first trouble is logged later; `tend` tries again."""
         if not self._settings.has_spool or self.own is not None or self._is_sealed:
             return
         self._open_at = self._monotonic() + _AGAIN_SECONDS
@@ -204,7 +204,10 @@ class Backlog:
         return self._inheritance.look_again()
 
     def tend(self) -> None:
-        """Do what takes time: delete, make and sync files, find the spools of dead processes. Blocks."""
+        """Do what takes time: delete, make and sync files, find the spools of dead processes. Blocks.
+
+        In a context of the complaints, as `drain` and `accept`.
+        """
         now = self._monotonic()
         own = self.own
         if own is None and now >= self._open_at:
@@ -230,7 +233,7 @@ class Backlog:
     def _complain_of_disk(self, reason: str) -> None:
         if not self._has_complained:
             self._has_complained = True
-            self._complaints.warn(
+            self._complaints.later(
                 "disk", f"usage events are kept in memory only, for the spool cannot be written: {reason}"
             )
 

@@ -89,7 +89,8 @@ class Inheritance:
         with self._lock:
             lost, asides = spool.take_lost(), spool.take_asides()
         if lost or asides:
-            warn_of_damage(self._complaints, lost, destination)
+            with self._complaints:
+                warn_of_damage(self._complaints, lost, destination)
         with self._lock:
             if not spool.is_finished:
                 return False
@@ -109,8 +110,8 @@ class Inheritance:
 
 
 def warn_of_damage(complaints: Complaints, lost: int, destination: Path | None) -> None:
-    """Say that so many events in the spool could not be read."""
+    """Say later that so many events in the spool could not be read."""
     what = (
         f"{lost} usage events in the spool could not be read" if lost else "a file in the spool is no spool's"
     )
-    complaints.warn("damaged", f"{what}; damaged files are kept in {destination} as *.corrupt")
+    complaints.later("damaged", f"{what}; damaged files are kept in {destination} as *.corrupt")
