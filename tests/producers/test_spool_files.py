@@ -43,7 +43,7 @@ def frame(name: str, size: int = 10) -> bytes:
 
 
 def writer(root: Path, monotonic: Callable[[], float] = lambda: 0.0) -> SpoolWriter:
-    return SpoolWriter(destination_folder(root, WHERE), 1024**3, 0, monotonic)
+    return SpoolWriter(root, WHERE, 1024**3, 0, monotonic)
 
 
 def write(spool: SpoolWriter, *names: str, size: int = 10) -> list[str]:
@@ -325,7 +325,7 @@ def test_a_segment_that_somebody_deleted_is_lost_and_stops_nothing(tmp_path: Pat
 
 
 def test_the_bound_refuses_new_events_and_keeps_the_old_ones(tmp_path: Path) -> None:
-    spool = SpoolWriter(destination_folder(tmp_path, WHERE), 2 * SEGMENT_BYTES, 0)
+    spool = SpoolWriter(tmp_path, WHERE, 2 * SEGMENT_BYTES, 0)
     write(spool, *"abcdefgh", size=LARGE)
 
     with pytest.raises(SpoolFullError):
@@ -390,7 +390,7 @@ def test_who_needs_the_spare_does_not_wait_for_ever_for_who_makes_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The maker may be a finalizer's victim, and want the lock that the other one holds."""
-    spool = SpoolWriter(destination_folder(tmp_path, WHERE), 0, 0)
+    spool = SpoolWriter(tmp_path, WHERE, 0, 0)
     write(spool, *"abcd", size=LARGE)
     is_there, goes_on, allocate = threading.Event(), threading.Event(), os.posix_fallocate
 

@@ -12,7 +12,7 @@ from tokentide.producers.complaints import Complaints
 from tokentide.producers.fallback import Fallback
 from tokentide.producers.frame import body_of, unpack
 from tokentide.producers.settings import ProducerSettings
-from tokentide.producers.spool_folder import Destination, default_roots, destination_folder
+from tokentide.producers.spool_folder import Destination, default_roots
 from tokentide.producers.spool_inheritance import Inheritance, warn_of_damage
 from tokentide.producers.spool_ticket import Ticket
 from tokentide.producers.spool_writer import SpoolFullError, SpoolWriter
@@ -89,14 +89,17 @@ class Backlog:
         for root in [Path(chosen)] if chosen else default_roots():
             try:
                 where = Destination(self._settings.kafka.broker, self._settings.topic)
-                folder = destination_folder(root, where)
                 self.own = SpoolWriter(
-                    folder, self._settings.spool_bytes, self._settings.spool_fsync_seconds, self._monotonic
+                    root,
+                    where,
+                    self._settings.spool_bytes,
+                    self._settings.spool_fsync_seconds,
+                    self._monotonic,
                 )
             except OSError as error:
                 reasons.append(str(error))
             else:
-                self._destination = folder
+                self._destination = self.own.destination
                 return
         self._complain_of_disk("; ".join(reasons))
 
