@@ -4,7 +4,7 @@ import threading
 import time
 from collections.abc import Callable, Collection, Container
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Self
 
@@ -14,6 +14,7 @@ from tokentide.producers.guard_settings import GuardSettings
 from tokentide.producers.judge import Judge
 from tokentide.producers.limits_reader import LimitsReader
 from tokentide.producers.limits_view import LimitsView
+from tokentide.producers.memory import MEMORY
 from tokentide.producers.process import abandon, close_at_worker_exit, register
 
 __all__ = ["Guard"]
@@ -30,7 +31,8 @@ class Guard:
     budgets for which the other policy holds. A budget that is known to be used up refuses until its period
     ends, also when the view is stale, for use only grows. `blocked` holds users that are refused whatever is
     left: a set that the service keeps, or anything with `in`. Any thread may use it, and a child after a fork,
-    which goes on with what its parent knew and reads by itself from its first check.
+    which goes on with what its parent knew and reads by itself from its first check. With the broker `memory://`
+    nothing is read, and there are no limits.
     """
 
     _reader: LimitsReader | None
@@ -157,6 +159,9 @@ class Guard:
     def _revive(self) -> None:
         with self._complaints, self._lock:
             if self._closed or self._reader is not None:
+                return
+            if self._settings.kafka.broker == MEMORY:
+                self._show(LimitsView(self._complaints), datetime.now(UTC))
                 return
             # The first view grows under the eyes of the calls; a later one is shown when it is whole.
             known = self._judge
