@@ -132,7 +132,7 @@ def test_an_event_that_cannot_be_delivered_in_time_is_counted_as_failed(
 @pytest.mark.parametrize("extra", [{"message.max.bytes": "1000"}, {"message.timeout.ms": "200"}])
 def test_a_log_handler_may_wait_for_a_thread_that_tracks(nowhere: str, extra: dict[str, str]) -> None:
     """Of an event that is refused at once, and of one that is given up."""
-    came_back = []
+    came_back: list[bool] = []
 
     class Metered(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:

@@ -21,7 +21,8 @@ _AT_ONCE = 8
 # Beside a thread that never rests each pause takes one of Python's turns, 5 ms: who has so many answers takes none.
 _IN_HASTE = 256
 # What Kafka says of an event that it will never take; everything else may change.
-_REFUSALS = frozenset({KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.INVALID_RECORD})
+_TOO_LARGE = KafkaError.MSG_SIZE_TOO_LARGE
+_REFUSALS = frozenset({_TOO_LARGE, KafkaError.INVALID_RECORD})
 
 
 def is_refusal(error: KafkaError) -> bool:
@@ -70,6 +71,11 @@ class Answers:
         with self._complaints, self._lock:
             if ticket.is_own:
                 self._tally.count_returned()
+            # Perhaps not the event is too large, but the batch that it was in.
+            if ticket.segment is not None and not ticket.is_alone and error.code() == _TOO_LARGE:
+                ticket.is_alone = True
+                self._backlog.put_back(ticket)
+                return
             if ticket.segment is None or is_refusal(error):
                 self.refuse(ticket, error)
                 return

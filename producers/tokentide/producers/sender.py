@@ -6,14 +6,15 @@ import queue
 import threading
 import time
 
-from confluent_kafka import KafkaError, KafkaException, Producer
+from confluent_kafka import KafkaError, KafkaException
 
 from tokentide.producers.answers import COURTESY_SECONDS, Answers, is_refusal
+from tokentide.producers.client import Client
 from tokentide.producers.cloud_event import Record
 from tokentide.producers.complaints import Complaints, LibrdkafkaLog, reason_of
 from tokentide.producers.counters import Counters, Tally
 from tokentide.producers.losses import Losses
-from tokentide.producers.process import abandon, close_at_worker_exit
+from tokentide.producers.process import close_at_worker_exit
 from tokentide.producers.settings import ProducerSettings
 from tokentide.producers.spool_backlog import Backlog
 from tokentide.producers.spool_ticket import Ticket
@@ -44,7 +45,7 @@ class Sender:
     `lock` guards the backlog; whoever puts events into it calls `ring` afterwards.
     """
 
-    _client: Producer | None
+    _client: Client | None
     _thread: threading.Thread | None
 
     def __init__(
@@ -89,7 +90,7 @@ class Sender:
         Raises KafkaException, TypeError or ValueError for settings that it refuses, and RuntimeError when no thread
         can be started.
         """
-        client = Producer(
+        client = Client(
             {**self._settings.librdkafka(), "error_cb": self._on_error, "logger": LibrdkafkaLog()}
         )
         self._backlog.open()
@@ -149,13 +150,16 @@ class Sender:
             return False
         ticket.report = self._answers.take
         try:
-            client.produce(
-                self._settings.topic,
-                record.value,
-                record.key,
-                headers=record.headers,
-                on_delivery=ticket,
-            )
+            if ticket.is_alone:
+                client.produce_alone(self._settings.topic, record, ticket)
+            else:
+                client.produce(
+                    self._settings.topic,
+                    record.value,
+                    record.key,
+                    headers=record.headers,
+                    on_delivery=ticket,
+                )
         except BufferError:
             return False
         except KafkaException as error:
@@ -189,7 +193,7 @@ class Sender:
             self._call_for_help(client)
             return is_more or self._answers.are_waiting
 
-    def _call_for_help(self, client: Producer) -> None:
+    def _call_for_help(self, client: Client) -> None:
         """Say from which event on the thread is far behind; while the client is full, help is seldom of use."""
         self._is_full = len(client) >= self._settings.queue_events
         queued = self._tally.queued + _SELDOM if self._is_full else _MUCH_BEHIND
@@ -221,9 +225,9 @@ class Sender:
     def forget(self) -> None:
         """Leave the client to the parent process, in a forked child."""
         if self._client is not None:
-            abandon(self._client)
+            self._client.abandon()
 
-    def _serve(self, client: Producer) -> None:
+    def _serve(self, client: Client) -> None:
         while self._client is client:
             try:
                 self.drain(time.monotonic() + _TEND_SECONDS)
@@ -238,7 +242,7 @@ class Sender:
             else:
                 self._rest(client)
 
-    def _rest(self, client: Producer) -> None:
+    def _rest(self, client: Client) -> None:
         """Sleep until an event is tracked, but not for long."""
         client.poll(0)
         # Whoever tracks an event from here on rings, once.
