@@ -135,6 +135,36 @@ assert [worker.exitcode for worker in workers] == [0, 0, 0]
     assert found(read()) == expected(parent=10, worker0=20, worker1=20, worker2=20)
 
 
+def test_a_child_that_can_start_no_thread_does_not_try_at_each_event(
+    broker: str, topic: str, read: Read
+) -> None:
+    script = """
+import tokentide.producers.sender as sender
+sender._AGAIN_SECONDS = 5.0
+producer = UsageProducer(settings)
+child = os.fork()
+if child == 0:
+    tries, start = [], threading.Thread.start
+    def refuse(thread):
+        tries.append(thread)
+        raise RuntimeError("can't start new thread")
+    threading.Thread.start = refuse
+    track(producer, "early", 50)
+    assert len(tries) == 1, len(tries)
+    threading.Thread.start = start
+    time.sleep(5)
+    track(producer, "late", 1)
+    os._exit(producer.close(20) or producer.counters.delivered - 51)
+assert os.waitpid(child, 0)[1] == 0
+"""
+
+    done = run(script, broker, topic)
+
+    line = "usage events wait, for no thread can be started: can't start new thread\n"
+    assert (done.returncode, done.stderr) == (0, line)
+    assert found(read()) == expected(early=50, late=1)
+
+
 def test_a_fork_in_the_middle_of_busy_threads_locks_nobody_out(broker: str, topic: str, read: Read) -> None:
     script = """
 producer = UsageProducer(replace(settings, queue_events=50))

@@ -248,6 +248,38 @@ print(next(numbers))
     assert sorted(ids(read())) == sorted(wanted)
 
 
+def test_a_signal_handler_may_close_in_the_middle_of_track(nowhere: str) -> None:
+    """Without a spool: the event that it interrupts is lost like the others, and counted."""
+    script = """
+import logging, signal, sys, time
+from tokentide.producers import ProducerSettings, UsageProducer
+from tokentide.schemas import KafkaSettings
+logging.disable()
+settings = ProducerSettings(kafka=KafkaSettings(broker=sys.argv[1]), spool_dir="off")
+for attempt in range(60):
+    producer = UsageProducer(settings)
+
+    def handle(number, frame):
+        producer.close(0)
+
+    signal.signal(signal.SIGALRM, handle)
+    signal.setitimer(signal.ITIMER_REAL, 0.001 + attempt / 10_000)
+    while producer.track(provider="openai", model="m"):
+        pass
+    deadline = time.monotonic() + 10
+    # The producer's thread may have the answer in hand, and have waited for track() to end.
+    while producer.counters.waiting:
+        assert time.monotonic() < deadline, producer.counters
+        time.sleep(0.01)
+"""
+
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", script, nowhere], capture_output=True, text=True, timeout=90
+    )
+
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_the_command_lists_and_sends_what_is_left(broker: str, topic: str, read: Read) -> None:
     variables = {"TOKENTIDE_BROKER": broker, "TOKENTIDE_TOPIC_EVENTS": topic}
     with closed_door() as (_, address):

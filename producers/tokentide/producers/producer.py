@@ -98,13 +98,17 @@ class UsageProducer:
                     if frame is None:
                         self._keep(made)
                         return True
-                    if not self._sender.is_running:
-                        self._sender.start_again()
+                    # A signal handler may close it at any place from here on.
+                    if not self._sender.is_running and not self._closed:
+                        self._start_again()
                     is_kept = self._backlog.accept(frame, self._sender.produce)
+                    if self._closed and self._backlog.drop_memory():
+                        is_kept = False
+                    elif not is_kept:
+                        why = self._why_full()
                     if is_kept:
                         self._sender.ring(number)
                         return True
-                    why = self._why_full()
         except BaseException as error:  # a mistake of ours is no reason to hurt the service
             why = f"{type(error).__name__}: {error}"
             if not isinstance(error, Exception):
@@ -223,6 +227,8 @@ class UsageProducer:
         """Start anew in a child process; called by the interpreter."""
         if self._has_begun_anew:
             self._has_begun_anew = False
+            with self._complaints, self._lock:
+                self._start_again()
             return
         self._sender.forget()
         self._backlog.forget()
@@ -245,6 +251,11 @@ class UsageProducer:
         self._sender = Sender(
             self._settings, self._lock, self._backlog, self._tally, self._losses, self._complaints
         )
+
+    def _start_again(self) -> None:
+        # Python takes a thread for dead that is started before its own hook of the fork, which comes before ours.
+        if not self._has_begun_anew:
+            self._sender.start_again()
 
     def _keep(self, event: UsageEvent) -> None:
         for events in (self._memory, captured()):

@@ -27,6 +27,8 @@ _RETRY_SECONDS = 0.005
 _POLL_SECONDS = 0.02
 # While there is more to do than the thread can, it looks after the spool so often.
 _TEND_SECONDS = 0.05
+# Where no thread can be started, it is tried so often.
+_AGAIN_SECONDS = 10.0
 # The thread handles a few events at once, more when many wait, and pauses for the service's own threads: who wants
 # the interpreter's lock gets it when this thread sleeps, not when it merely lets go of it for a moment.
 _LEAST_BURST = 3
@@ -69,6 +71,7 @@ class Sender:
         self._bell_is_due = False
         self._help_from = _MUCH_BEHIND
         self._is_full = False
+        self._start_at = 0.0
         self._client = None
         self._thread = None
 
@@ -110,6 +113,10 @@ class Sender:
 
     def start_again(self) -> None:
         """Start in a forked child, or after no thread could be started. As for `produce`."""
+        now = time.monotonic()
+        if now < self._start_at:  # each try takes milliseconds
+            return
+        self._start_at = now + _AGAIN_SECONDS
         try:
             self.start()
         except (KafkaException, RuntimeError) as error:
@@ -170,6 +177,9 @@ class Sender:
             return True
         if ticket.is_own:
             self._tally.count_handed()
+        if self._client is not client:  # a signal handler, in this thread, has closed the producer meanwhile
+            client.purge()
+            client.flush(1.0)
         return True
 
     def drain(self, until: float = math.inf) -> None:
