@@ -17,7 +17,7 @@ from confluent_kafka import Producer
 from tokentide.producers.decision import BudgetExceeded
 from tokentide.producers.guard import Guard
 from tokentide.producers.guard_settings import GuardSettings
-from tokentide.schemas import BudgetLimit, KafkaSettings, Limits, Period, Scope, Unit
+from tokentide.schemas import BudgetLimit, KafkaSettings, Limits, Period, Scope, SettingsError, Unit
 
 PARTITIONS = 4
 NOW = datetime.now(UTC)
@@ -152,6 +152,11 @@ def test_an_unreachable_broker_delays_and_raises_nothing(nowhere: str) -> None:
     assert (opened.allowed, opened.cause, opened.as_of) == (True, "unknown", None)
     assert opened.reason == "limits are not known yet"
     assert (closed.allowed, closed.cause) == (False, "unknown")
+
+
+def test_what_librdkafka_refuses_is_refused_at_construction() -> None:
+    with pytest.raises(SettingsError, match='librdkafka refuses the settings: .*"TELNET"'):
+        Guard(GuardSettings(kafka=KafkaSettings(security_protocol="TELNET")))
 
 
 def test_a_topic_that_comes_later_is_found(broker: str, cluster: Producer, topic: str) -> None:

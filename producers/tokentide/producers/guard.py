@@ -8,7 +8,9 @@ from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Self
 
-from tokentide.producers.complaints import Complaints
+from confluent_kafka import Consumer, KafkaException
+
+from tokentide.producers.complaints import Complaints, LibrdkafkaLog, reason_of
 from tokentide.producers.decision import BudgetExceeded, Cause, Decision, GuardRefused, UserBlocked
 from tokentide.producers.guard_settings import GuardSettings
 from tokentide.producers.judge import Judge
@@ -16,6 +18,7 @@ from tokentide.producers.limits_reader import LimitsReader
 from tokentide.producers.limits_view import LimitsView
 from tokentide.producers.memory import MEMORY
 from tokentide.producers.process import abandon, close_at_worker_exit, register
+from tokentide.schemas import SettingsError
 
 __all__ = ["Guard"]
 
@@ -54,6 +57,11 @@ class Guard:
             settings = replace(settings, kafka=replace(settings.kafka, broker=broker))
         if topic is not None:
             settings = replace(settings, topic=topic)
+        if settings.kafka.broker != MEMORY:
+            try:
+                Consumer({**settings.librdkafka(), "logger": LibrdkafkaLog()}).close()
+            except (KafkaException, TypeError, ValueError) as error:
+                raise SettingsError(f"librdkafka refuses the settings: {reason_of(error)}") from error
         self._settings = settings
         self._closed = False
         self._forget()
