@@ -155,7 +155,7 @@ def test_an_unreachable_broker_delays_and_raises_nothing(nowhere: str) -> None:
 
 
 def test_what_librdkafka_refuses_is_refused_at_construction() -> None:
-    with pytest.raises(SettingsError, match='librdkafka refuses the settings: .*"TELNET"'):
+    with pytest.raises(SettingsError, match=r'librdkafka refuses the settings: .*"TELNET"'):
         Guard(GuardSettings(kafka=KafkaSettings(security_protocol="TELNET")))
 
 

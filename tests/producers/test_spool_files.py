@@ -298,7 +298,7 @@ def test_what_stands_before_a_torn_end_is_read(tmp_path: Path) -> None:
     assert len(heir.take_asides()) == 1
 
 
-@pytest.mark.parametrize("content", [b"", b"\x00" * 100, b"garbage" * 100])
+@pytest.mark.parametrize("content", [b"", b"\x00" * 100, b"garbage" * 100, bytes(100) + b"garbage"])
 def test_a_file_that_is_no_segment_stops_nothing(tmp_path: Path, content: bytes) -> None:
     spool = writer(tmp_path)
     write(spool, "a")
@@ -310,7 +310,20 @@ def test_a_file_that_is_no_segment_stops_nothing(tmp_path: Path, content: bytes)
     heir.release()
 
     assert keys == ["a"]
-    assert len(heir.take_asides()) == (content[:1] == b"g")
+    assert len(heir.take_asides()) == (b"g" in content)
+
+
+def test_a_folder_named_as_a_segment_stops_nothing(tmp_path: Path) -> None:
+    spool = writer(tmp_path)
+    write(spool, "a")
+    (spool.folder / "00000000.segment").mkdir()
+    spool.release()
+
+    (heir,) = heirs(tmp_path)
+    assert read(heir) == ["a"]
+    heir.release()
+
+    assert heirs(tmp_path) == []
 
 
 def test_a_segment_that_somebody_deleted_is_lost_and_stops_nothing(tmp_path: Path) -> None:

@@ -124,6 +124,8 @@ def adopt(folder: Path, most_age_seconds: float) -> Spool | None:
     segments = []
     try:
         for path in sorted(folder.glob("*.segment")):
+            if not path.is_file():
+                continue  # somebody else's
             segment = Segment.found(path)
             if segment.waiting and time.time() - segment.made > most_age_seconds:
                 path.rename(folder.with_name(f"{folder.name}-{path.stem}.expired"))
