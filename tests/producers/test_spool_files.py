@@ -5,6 +5,7 @@ import resource
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -248,6 +249,28 @@ def test_a_live_owner_keeps_its_spool(tmp_path: Path) -> None:
     spool.release()
     (heir,) = heirs(tmp_path)
     assert heirs(tmp_path) == []
+    heir.release()
+
+
+def test_a_lock_does_not_grow_old_and_is_made_again_when_somebody_deletes_it(tmp_path: Path) -> None:
+    """As what cleans the folder for temporary files does after ten days."""
+    now = [100.0]
+    spool = writer(tmp_path, lambda: now[0])
+    write(spool, "a")
+    lock = spool.folder / "lock"
+    os.utime(lock, (1, 1))
+
+    spool.prepare()
+    age = time.time() - lock.stat().st_mtime
+    lock.unlink()
+    now[0] = 200.0
+    spool.prepare()
+
+    assert age < 60
+    assert heirs(tmp_path) == []
+    spool.release()
+    (heir,) = heirs(tmp_path)
+    assert read(heir) == ["a"]
     heir.release()
 
 

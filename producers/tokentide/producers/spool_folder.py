@@ -27,6 +27,7 @@ __all__ = [
     "destination_folder",
     "destinations",
     "hold",
+    "new_lock",
     "new_owner",
     "owners",
 ]
@@ -92,14 +93,24 @@ def new_owner(destination: Path) -> tuple[Path, int]:
     # Under a name that nobody adopts until the lock is held.
     hidden = destination / f".{name}"
     hidden.mkdir(mode=0o700)
-    descriptor = os.open(hidden / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+    descriptor = new_lock(hidden)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         hidden.rename(destination / name)
     except OSError:
         os.close(descriptor)
         raise
     return destination / name, descriptor
+
+
+def new_lock(folder: Path) -> int:
+    """Make the lock of a folder of our own; return the descriptor that holds it. Raises OSError."""
+    descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
 
 
 def owners(destination: Path) -> list[Path]:

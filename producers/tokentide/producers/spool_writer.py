@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tokentide.producers.segment import MOST_FRAME_BYTES, SEGMENT_BYTES, Segment
 from tokentide.producers.spool import Spool
-from tokentide.producers.spool_folder import Destination, bytes_of, destination_folder, new_owner
+from tokentide.producers.spool_folder import Destination, bytes_of, destination_folder, new_lock, new_owner
 
 __all__ = ["SpoolFullError", "SpoolWriter"]
 
@@ -183,11 +183,29 @@ class SpoolWriter(Spool):
         if now >= self._looked_at + _LOOK_SECONDS:
             self._looked_at = now
             self._foreign_bytes = bytes_of(self.destination, but=self.folder)
-            if not self.folder.exists():
-                self._begin_anew()
+            self._keep_lock()
         if not self._spares and now >= self._again_at:
             with contextlib.suppress(SpoolFullError):
                 self._make_if_room(self._spares)
+
+    def _keep_lock(self) -> None:
+        """Have the lock look new to what deletes old files; make it again when it is gone, or another folder."""
+        if self._is_sealed or self._descriptor is None:
+            return
+        try:
+            if (self.folder / "lock").exists():
+                os.utime(self._descriptor)
+                return
+            self._hold(new_lock(self.folder))
+        except FileNotFoundError:
+            self._begin_anew()
+        except OSError as error:
+            self._note(error)
+
+    def _hold(self, descriptor: int) -> None:
+        before, self._descriptor = self._descriptor, descriptor
+        if before is not None:
+            os.close(before)
 
     def _begin_anew(self) -> None:
         """Make another folder: somebody deleted this one. What is mapped is still sent, but outlives no process."""
@@ -196,9 +214,7 @@ class SpoolWriter(Spool):
         except OSError as error:
             self._note(error)
             return
-        before, self._descriptor = self._descriptor, descriptor
-        if before is not None:
-            os.close(before)
+        self._hold(descriptor)
         self.folder = folder
         self._again_at = 0.0
         while (spare := self._take_spare()) is not None:
