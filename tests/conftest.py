@@ -3,6 +3,11 @@
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# What an example takes says nothing where other processes have the machine for a while.
+settings.register_profile("tokentide", deadline=None)
+settings.load_profile("tokentide")
 
 
 @pytest.fixture(autouse=True)

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 import socket
 import threading
 import time
@@ -126,6 +127,32 @@ def test_an_event_that_cannot_be_delivered_in_time_is_counted_as_failed(
 
         assert producer.flush(0) == 0
     assert any("a usage event was given up" in line for line in caplog.messages)
+
+
+@pytest.mark.parametrize("extra", [{"message.max.bytes": "1000"}, {"message.timeout.ms": "200"}])
+def test_a_log_handler_may_wait_for_a_thread_that_tracks(nowhere: str, extra: dict[str, str]) -> None:
+    """Of an event that is refused at once, and of one that is given up."""
+    came_back: list[bool] = []
+
+    class Metered(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if "usage event was" in record.getMessage():
+                other = threading.Thread(target=producer.track, kwargs={"provider": "openai", "model": "m"})
+                other.start()
+                other.join(5)
+                came_back.append(not other.is_alive())
+
+    handler, logger = Metered(), logging.getLogger("tokentide.producers")
+    logger.addHandler(handler)
+    try:
+        with UsageProducer(replace(settings(nowhere), spool_dir="off", extra=extra)) as producer:
+            producer.track(provider="openai", model="m", error_message="x" * 2048)
+            until(lambda: len(came_back) > 0)
+            producer.close(0)
+    finally:
+        logger.removeHandler(handler)
+
+    assert came_back == [True]
 
 
 def test_who_tracks_without_a_pause_helps_to_send(nowhere: str) -> None:

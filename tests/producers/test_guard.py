@@ -17,7 +17,7 @@ from confluent_kafka import Producer
 from tokentide.producers.decision import BudgetExceeded
 from tokentide.producers.guard import Guard
 from tokentide.producers.guard_settings import GuardSettings
-from tokentide.schemas import BudgetLimit, KafkaSettings, Limits, Period, Scope, Unit
+from tokentide.schemas import BudgetLimit, KafkaSettings, Limits, Period, Scope, SettingsError, Unit
 
 PARTITIONS = 4
 NOW = datetime.now(UTC)
@@ -154,6 +154,11 @@ def test_an_unreachable_broker_delays_and_raises_nothing(nowhere: str) -> None:
     assert (closed.allowed, closed.cause) == (False, "unknown")
 
 
+def test_what_librdkafka_refuses_is_refused_at_construction() -> None:
+    with pytest.raises(SettingsError, match=r'librdkafka refuses the settings: .*"TELNET"'):
+        Guard(GuardSettings(kafka=KafkaSettings(security_protocol="TELNET")))
+
+
 def test_a_topic_that_comes_later_is_found(broker: str, cluster: Producer, topic: str) -> None:
     later = f"{topic}-later"
     with Guard(GuardSettings(kafka=KafkaSettings(broker=broker), topic=later)) as guard:
@@ -209,8 +214,10 @@ def test_a_forked_child_knows_what_its_parent_knew_and_reads_on(
         env=dict(os.environ),
     ) as process:
         assert process.stdout is not None
+        assert process.stderr is not None
         assert process.stdout.readline() == "ready\n"
         publish(limits("after", used=100))
-        output, errors = process.communicate(timeout=60)
+        # communicate() would read past what readline() holds in its buffer.
+        output, errors = process.stdout.read(), process.stderr.read()
 
     assert (process.returncode, output, errors) == (0, "", "")

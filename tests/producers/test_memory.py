@@ -3,12 +3,21 @@
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
 
-from tokentide.producers import Counters, ProducerSettings, UsageProducer
+from tokentide.producers import (
+    Counters,
+    CreditLedger,
+    Guard,
+    GuardSettings,
+    ProducerSettings,
+    UsageProducer,
+)
 from tokentide.producers.memory import capturing
+from tokentide.schemas import KafkaSettings
 
 
 def test_a_memory_producer_keeps_events_and_starts_nothing() -> None:
@@ -47,17 +56,35 @@ def test_what_is_captured_is_not_sent(nowhere: str) -> None:
         assert producer.recorded == []
 
 
+def test_the_guard_and_the_ledger_need_no_kafka_either() -> None:
+    memory = KafkaSettings(broker="memory://")
+    before = threading.active_count()
+    began = time.monotonic()
+
+    with Guard(GuardSettings(memory, max_tokens_per_request=10, when_stale="closed")) as guard:
+        assert guard.ready(5)
+        assert guard.check("ann", estimated_tokens=10).cause == "ok"
+        assert guard.check("ann", estimated_tokens=11).cause == "too_large"
+        assert threading.active_count() == before
+    ledger = CreditLedger(ProducerSettings(memory))
+    assert ledger.grant(5, user_id="ann", reference="trial")
+    assert not ledger.grant(0, user_id="ann", reference="trial")
+    assert time.monotonic() - began < 4
+
+
 def test_the_shipped_fixture_shows_what_a_service_tracked(tmp_path: Path) -> None:
     (tmp_path / "test_service.py").write_text(
         """
-from tokentide.producers import UsageProducer
+from tokentide.producers import CreditLedger, UsageProducer
 
 early = UsageProducer(broker="127.0.0.1:1")
+ledger = CreditLedger(broker="127.0.0.1:1")
 
 def test_events_are_seen(usage_events):
     UsageProducer().track(provider="openai", model="m", user_id="ann")
     early.track(provider="openai", model="m", user_id="bob")
     early.close(0)
+    assert ledger.grant(1, user_id="ann", reference="trial", timeout=0)
 
     assert [event.user_id for event in usage_events] == ["ann", "bob"]
 

@@ -27,10 +27,10 @@ def track(producer, name, count):
 """
 
 
-def run(script: str, broker: str, topic: str) -> subprocess.CompletedProcess[str]:
-    """Run the script in a new interpreter, where warnings are errors."""
+def run(script: str, broker: str, topic: str, first: str = "") -> subprocess.CompletedProcess[str]:
+    """Run the script in a new interpreter, where warnings are errors; `first` before the SDK is imported."""
     return subprocess.run(
-        [sys.executable, "-W", "error", "-c", PREPARE + script, broker, topic],
+        [sys.executable, "-W", "error", "-c", first + PREPARE + script, broker, topic],
         capture_output=True,
         text=True,
         timeout=90,
@@ -65,6 +65,35 @@ assert os.waitpid(child, 0)[1] == 0
 
     assert (done.returncode, done.stderr) == (0, "")
     assert found(read()) == expected(before=50, child=30, after=30)
+
+
+def test_a_hook_of_the_service_may_track_in_the_child_before_ours_runs(
+    broker: str, topic: str, read: Read
+) -> None:
+    first = """
+import os
+hooks = []
+os.register_at_fork(after_in_child=lambda: [hook() for hook in hooks])
+"""
+    script = """
+producer = UsageProducer(settings)
+track(producer, "before", 3)
+hooks.append(lambda: track(producer, "hook", 3))
+child = os.fork()
+if child == 0:
+    track(producer, "child", 3)
+    os._exit(producer.close(20) or producer.counters.delivered - 6)
+assert os.waitpid(child, 0)[1] == 0
+looks = []
+os.getpid = lambda: looks.append(None)
+track(producer, "after", 3)
+assert not looks, "a call looks which process this is, though the fork is over"
+"""
+
+    done = run(script, broker, topic, first)
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert found(read()) == expected(before=3, hook=3, child=3, after=3)
 
 
 def test_a_child_may_fork_again_and_close_by_itself(broker: str, topic: str, read: Read) -> None:
@@ -106,6 +135,36 @@ assert [worker.exitcode for worker in workers] == [0, 0, 0]
     assert found(read()) == expected(parent=10, worker0=20, worker1=20, worker2=20)
 
 
+def test_a_child_that_can_start_no_thread_does_not_try_at_each_event(
+    broker: str, topic: str, read: Read
+) -> None:
+    script = """
+import tokentide.producers.sender as sender
+sender._AGAIN_SECONDS = 5.0
+producer = UsageProducer(settings)
+child = os.fork()
+if child == 0:
+    tries, start = [], threading.Thread.start
+    def refuse(thread):
+        tries.append(thread)
+        raise RuntimeError("can't start new thread")
+    threading.Thread.start = refuse
+    track(producer, "early", 50)
+    assert len(tries) == 1, len(tries)
+    threading.Thread.start = start
+    time.sleep(5)
+    track(producer, "late", 1)
+    os._exit(producer.close(20) or producer.counters.delivered - 51)
+assert os.waitpid(child, 0)[1] == 0
+"""
+
+    done = run(script, broker, topic)
+
+    line = "usage events wait, for no thread can be started: can't start new thread\n"
+    assert (done.returncode, done.stderr) == (0, line)
+    assert found(read()) == expected(early=50, late=1)
+
+
 def test_a_fork_in_the_middle_of_busy_threads_locks_nobody_out(broker: str, topic: str, read: Read) -> None:
     script = """
 producer = UsageProducer(replace(settings, queue_events=50))
@@ -144,6 +203,19 @@ track(producer, "last", 40)
 
     assert (done.returncode, done.stderr) == (0, "")
     assert found(read()) == expected(last=40)
+
+
+def test_the_end_of_the_process_delivers_what_a_forgotten_producer_took(
+    broker: str, topic: str, read: Read
+) -> None:
+    script = """
+track(UsageProducer(replace(settings, linger_ms=500, spool_dir="off")), "forgotten", 4)
+"""
+
+    done = run(script, broker, topic)
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert found(read()) == expected(forgotten=4)
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,9 @@
 """Producers with a spool: outages, full disks, redaction; every event for which track() said True gets to Kafka."""
 
+import errno
 import json
 import logging
+import os
 import resource
 import threading
 import time
@@ -97,6 +99,39 @@ def test_what_a_closed_producer_left_is_sent_by_the_next_one(
         "300 usage events were not delivered before the close; they wait in" in s for s in caplog.messages
     )
     assert files(state_home) == []
+
+
+def test_what_cannot_be_read_for_a_while_is_sent_later(
+    topic: str,
+    broker: str,
+    read: Read,
+    state_home: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A service that has no file descriptor to spare when it looks for what was left."""
+    monkeypatch.setattr("tokentide.producers.spool_inheritance._AGAIN_SECONDS", 0.1)
+    with closed_door() as (door, address):
+        first = UsageProducer(settings(address, topic))
+        track(first, 30)
+        first.close(0)
+        open_door(door, broker)
+        (segment, *_), open_file = sorted(files(state_home)), os.open
+
+        def open_no_segment(path: Any, *flags: Any) -> int:
+            if path == segment:
+                raise OSError(errno.EMFILE, os.strerror(errno.EMFILE), str(path))
+            return open_file(path, *flags)
+
+        monkeypatch.setattr(os, "open", open_no_segment)
+        with UsageProducer(settings(address, topic)) as second:
+            until(lambda: any("cannot be read: [Errno 24]" in line for line in caplog.messages))
+            assert not second.recover(0.3)
+            monkeypatch.setattr(os, "open", open_file)
+
+            assert second.recover(30)
+
+    assert ids(read()) == expected(30)
 
 
 def test_recovery_ends_at_its_deadline_and_at_once_without_a_spool(nowhere: str, topic: str) -> None:

@@ -160,6 +160,57 @@ time.sleep(60)
     assert list(state_home.rglob("*.segment")) == []
 
 
+def test_a_spool_that_is_deleted_or_left_behind_is_one_again_after_a_moment(
+    broker: str, topic: str, read: Read, tmp_path: Path
+) -> None:
+    """Somebody deletes it, or the service goes to another folder, and `spool_dir` is relative to the first one."""
+    script = """
+import os, shutil, sys, time
+from pathlib import Path
+import tokentide.producers.spool_writer as writer
+from tokentide.producers import ProducerSettings, UsageProducer
+from tokentide.schemas import KafkaSettings
+writer._LOOK_SECONDS = 0.1
+here = Path.cwd()
+producer = UsageProducer(
+    ProducerSettings(kafka=KafkaSettings(broker=sys.argv[1]), topic=sys.argv[2], spool_dir="spool")
+)
+
+def track(name):
+    assert producer.track(event_id=name, provider="openai", model="m")
+
+track("before")
+os.chdir("/")
+shutil.rmtree(here / "spool")
+track("meanwhile")
+deadline = time.monotonic() + 30
+number = 0
+while not any(b"later-" in each.read_bytes() for each in here.rglob("*.segment")):
+    assert time.monotonic() < deadline
+    track(f"later-{number}")
+    number += 1
+    time.sleep(0.05)
+print(number - 1, flush=True)
+os.kill(os.getpid(), 9)
+"""
+    with closed_door() as (door, address):
+        done = subprocess.run(
+            [sys.executable, "-W", "error", "-c", script, address, topic],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=90,
+        )
+        assert done.stdout, done.stderr
+        open_door(door, broker)
+        settings = ProducerSettings(KafkaSettings(broker=address), topic, spool_dir=str(tmp_path / "spool"))
+        with UsageProducer(settings) as heir:
+            assert heir.recover(60)
+
+    assert f"later-{int(done.stdout)}" in ids(read())
+    assert list(tmp_path.rglob("*.segment")) == []
+
+
 def test_a_signal_handler_may_track_in_the_middle_of_track(broker: str, topic: str, read: Read) -> None:
     script = """
 import itertools, signal, sys
@@ -195,6 +246,38 @@ print(next(numbers))
         f"outside-{number}" for number in range(6000)
     ]
     assert sorted(ids(read())) == sorted(wanted)
+
+
+def test_a_signal_handler_may_close_in_the_middle_of_track(nowhere: str) -> None:
+    """Without a spool: the event that it interrupts is lost like the others, and counted."""
+    script = """
+import logging, signal, sys, time
+from tokentide.producers import ProducerSettings, UsageProducer
+from tokentide.schemas import KafkaSettings
+logging.disable()
+settings = ProducerSettings(kafka=KafkaSettings(broker=sys.argv[1]), spool_dir="off")
+for attempt in range(60):
+    producer = UsageProducer(settings)
+
+    def handle(number, frame):
+        producer.close(0)
+
+    signal.signal(signal.SIGALRM, handle)
+    signal.setitimer(signal.ITIMER_REAL, 0.001 + attempt / 10_000)
+    while producer.track(provider="openai", model="m"):
+        pass
+    deadline = time.monotonic() + 10
+    # The producer's thread may have the answer in hand, and have waited for track() to end.
+    while producer.counters.waiting:
+        assert time.monotonic() < deadline, producer.counters
+        time.sleep(0.01)
+"""
+
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", script, nowhere], capture_output=True, text=True, timeout=90
+    )
+
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_the_command_lists_and_sends_what_is_left(broker: str, topic: str, read: Read) -> None:

@@ -5,6 +5,7 @@ import resource
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -43,7 +44,7 @@ def frame(name: str, size: int = 10) -> bytes:
 
 
 def writer(root: Path, monotonic: Callable[[], float] = lambda: 0.0) -> SpoolWriter:
-    return SpoolWriter(destination_folder(root, WHERE), 1024**3, 0, monotonic)
+    return SpoolWriter(root, WHERE, 1024**3, 0, monotonic)
 
 
 def write(spool: SpoolWriter, *names: str, size: int = 10) -> list[str]:
@@ -251,6 +252,28 @@ def test_a_live_owner_keeps_its_spool(tmp_path: Path) -> None:
     heir.release()
 
 
+def test_a_lock_does_not_grow_old_and_is_made_again_when_somebody_deletes_it(tmp_path: Path) -> None:
+    """As what cleans the folder for temporary files does after ten days."""
+    now = [100.0]
+    spool = writer(tmp_path, lambda: now[0])
+    write(spool, "a")
+    lock = spool.folder / "lock"
+    os.utime(lock, (1, 1))
+
+    spool.prepare()
+    age = time.time() - lock.stat().st_mtime
+    lock.unlink()
+    now[0] = 200.0
+    spool.prepare()
+
+    assert age < 60
+    assert heirs(tmp_path) == []
+    spool.release()
+    (heir,) = heirs(tmp_path)
+    assert read(heir) == ["a"]
+    heir.release()
+
+
 def test_segments_are_deleted_when_kafka_has_all_of_them(tmp_path: Path) -> None:
     spool = writer(tmp_path)
     names = [str(number) for number in range(10)]
@@ -320,7 +343,7 @@ def test_what_stands_before_a_torn_end_is_read(tmp_path: Path) -> None:
     assert len(heir.take_asides()) == 1
 
 
-@pytest.mark.parametrize("content", [b"", b"\x00" * 100, b"garbage" * 100])
+@pytest.mark.parametrize("content", [b"", b"\x00" * 100, b"garbage" * 100, bytes(100) + b"garbage"])
 def test_a_file_that_is_no_segment_stops_nothing(tmp_path: Path, content: bytes) -> None:
     spool = writer(tmp_path)
     write(spool, "a")
@@ -332,7 +355,20 @@ def test_a_file_that_is_no_segment_stops_nothing(tmp_path: Path, content: bytes)
     heir.release()
 
     assert keys == ["a"]
-    assert len(heir.take_asides()) == (content[:1] == b"g")
+    assert len(heir.take_asides()) == (b"g" in content)
+
+
+def test_a_folder_named_as_a_segment_stops_nothing(tmp_path: Path) -> None:
+    spool = writer(tmp_path)
+    write(spool, "a")
+    (spool.folder / "00000000.segment").mkdir()
+    spool.release()
+
+    (heir,) = heirs(tmp_path)
+    assert read(heir) == ["a"]
+    heir.release()
+
+    assert heirs(tmp_path) == []
 
 
 def test_a_segment_that_somebody_deleted_is_lost_and_stops_nothing(tmp_path: Path) -> None:
@@ -347,7 +383,7 @@ def test_a_segment_that_somebody_deleted_is_lost_and_stops_nothing(tmp_path: Pat
 
 
 def test_the_bound_refuses_new_events_and_keeps_the_old_ones(tmp_path: Path) -> None:
-    spool = SpoolWriter(destination_folder(tmp_path, WHERE), 2 * SEGMENT_BYTES, 0)
+    spool = SpoolWriter(tmp_path, WHERE, 2 * SEGMENT_BYTES, 0)
     write(spool, *"abcdefgh", size=LARGE)
 
     with pytest.raises(SpoolFullError):
@@ -412,7 +448,7 @@ def test_who_needs_the_spare_does_not_wait_for_ever_for_who_makes_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The maker may be a finalizer's victim, and want the lock that the other one holds."""
-    spool = SpoolWriter(destination_folder(tmp_path, WHERE), 0, 0)
+    spool = SpoolWriter(tmp_path, WHERE, 0, 0)
     write(spool, *"abcd", size=LARGE)
     is_there, goes_on, allocate = threading.Event(), threading.Event(), os.posix_fallocate
 

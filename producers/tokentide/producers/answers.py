@@ -21,7 +21,8 @@ _AT_ONCE = 8
 # Beside a thread that never rests each pause takes one of Python's turns, 5 ms: who has so many answers takes none.
 _IN_HASTE = 256
 # What Kafka says of an event that it will never take; everything else may change.
-_REFUSALS = frozenset({KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.INVALID_RECORD})
+_TOO_LARGE = KafkaError.MSG_SIZE_TOO_LARGE
+_REFUSALS = frozenset({_TOO_LARGE, KafkaError.INVALID_RECORD})
 
 
 def is_refusal(error: KafkaError) -> bool:
@@ -67,24 +68,32 @@ class Answers:
             if is_time and threading.current_thread() is self.patient_thread:
                 time.sleep(COURTESY_SECONDS)
             return
-        with self._lock:
+        with self._complaints, self._lock:
             if ticket.is_own:
                 self._tally.count_returned()
+            # Perhaps not the event is too large, but the batch that it was in.
+            if ticket.segment is not None and not ticket.is_alone and error.code() == _TOO_LARGE:
+                ticket.is_alone = True
+                self._backlog.put_back(ticket)
+                return
             if ticket.segment is None or is_refusal(error):
                 self.refuse(ticket, error)
                 return
             self._backlog.put_back(ticket)
             if not self.is_closing:
-                self._complaints.warn("again", f"a usage event is sent again: {reason_of(error)}")
+                self._complaints.later("again", f"a usage event is sent again: {reason_of(error)}")
 
     def refuse(self, ticket: Ticket, error: KafkaError) -> None:
-        """Give an event up that Kafka will never take, or that nothing keeps any longer. The lock is held."""
+        """Give an event up that Kafka will never take, or that nothing keeps any longer.
+
+        The lock is held, in a context of the complaints.
+        """
         self._backlog.done(ticket)
         if ticket.is_own:
             self._tally.count_failed()
         if not self.is_closing:
             what = "refused" if is_refusal(error) else "given up"
-            self._complaints.warn("failed", f"a usage event was {what}: {reason_of(error)}")
+            self._complaints.later("failed", f"a usage event was {what}: {reason_of(error)}")
 
     def settle(self, most: int | None = None) -> None:
         """Tell of the events that Kafka stored, at most so many of them. The lock is held."""

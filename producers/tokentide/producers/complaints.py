@@ -2,7 +2,9 @@
 
 import logging
 import time
+from collections import deque
 from collections.abc import Callable
+from typing import Self
 
 from confluent_kafka import KafkaError, KafkaException
 from pydantic import ValidationError
@@ -13,12 +15,17 @@ _INTERVAL_SECONDS = 60.0
 
 
 class Complaints:
-    """Warnings, of each kind at most one a minute; the rest is counted in the next one."""
+    """Warnings, of each kind at most one a minute; the rest is counted in the next one.
+
+    Who holds a lock says `later`, in a context of the complaints around it, at whose end they are logged: a handler
+    of the service may wait for a thread that wants the lock.
+    """
 
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._monotonic = monotonic
         self._silent_until: dict[str, float] = {}
         self._unsaid: dict[str, int] = {}
+        self._later: deque[tuple[str, str]] = deque()
         self._logger = logging.getLogger("tokentide.producers")
 
     def warn(self, kind: str, sentence: str) -> None:
@@ -30,6 +37,17 @@ class Complaints:
         self._silent_until[kind] = now + _INTERVAL_SECONDS
         unsaid = self._unsaid.pop(kind, 0)
         self._logger.warning("%s%s", sentence, f" ({unsaid} more like this before)" if unsaid else "")
+
+    def later(self, kind: str, sentence: str) -> None:
+        """Have the sentence logged, as by `warn`, at the end of the context."""
+        self._later.append((kind, sentence))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        while self._later:
+            self.warn(*self._later.popleft())
 
 
 class LibrdkafkaLog:

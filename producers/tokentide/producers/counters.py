@@ -2,6 +2,7 @@
 
 import itertools
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 
 __all__ = ["Counters", "Tally"]
@@ -50,12 +51,26 @@ class Tally:
 
     def __init__(self, lock: threading.RLock) -> None:
         self._lock = lock
-        self.number = itertools.count(1).__next__
+        self._next = itertools.count(1).__next__
+        self.number: Callable[[], int] = self._next
         """Counts a call of track() and returns its number, which is greater than any before."""
         self._looks = 0
         """Numbers that were taken to see how far they are."""
         self._invalid = self._dropped = self._delivered = self._failed = self._in_flight = 0
         self._recovered = self._stripped = 0
+
+    def watch(self, is_elsewhere: Callable[[], "Tally | None"]) -> None:
+        """Before each number ask whether another tally counts it, until `watch_no_more`."""
+
+        def number() -> int:
+            other = is_elsewhere()
+            return self._next() if other is None else other.number()
+
+        self.number = number
+
+    def watch_no_more(self) -> None:
+        """Count all calls here."""
+        self.number = self._next
 
     def count_invalid(self) -> None:
         """Count an event that was refused."""
@@ -127,7 +142,7 @@ class Tally:
 
     def _tracked(self) -> int:
         self._looks += 1
-        return self.number() - self._looks
+        return self._next() - self._looks
 
     def _gone(self) -> int:
         return self._invalid + self._dropped + self._delivered + self._failed + self._in_flight

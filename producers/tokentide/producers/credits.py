@@ -6,11 +6,11 @@
 What they spent comes from usage, not from here: a balance is the sum of the ledger less the spend since.
 """
 
-import logging
 import threading
 from decimal import Decimal
 from typing import Unpack
 
+from tokentide.producers.complaints import Complaints
 from tokentide.producers.credit_entry import CreditFields
 from tokentide.producers.ledger import CreditLedger
 from tokentide.producers.process import register
@@ -28,20 +28,21 @@ class _Default:
         register(self)
 
     def after_fork(self) -> None:
-        """Take a lock that no thread of the parent holds."""
+        """Take a lock that no thread of the parent holds, and log anew."""
         self._lock = threading.RLock()
+        self._complaints = Complaints()
 
     def close_at_exit(self) -> None:
         """Nothing: the ledger closes itself."""
 
     def get(self) -> CreditLedger | None:
-        """Return it; None, and a line in the log, when the environment is wrong."""
-        with self._lock:
+        """Return it; None, and a line in the log once a minute, when the environment is wrong."""
+        with self._complaints, self._lock:
             if self.ledger is None:
                 try:
                     self.ledger = CreditLedger()
                 except SettingsError as error:
-                    logging.getLogger("tokentide.producers").warning("credits are not written: %s", error)
+                    self._complaints.later("settings", f"credits are not written: {error}")
             return self.ledger
 
 

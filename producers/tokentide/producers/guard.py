@@ -4,17 +4,21 @@ import threading
 import time
 from collections.abc import Callable, Collection, Container
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Self
 
-from tokentide.producers.complaints import Complaints
+from confluent_kafka import Consumer, KafkaException
+
+from tokentide.producers.complaints import Complaints, LibrdkafkaLog, reason_of
 from tokentide.producers.decision import BudgetExceeded, Cause, Decision, GuardRefused, UserBlocked
 from tokentide.producers.guard_settings import GuardSettings
 from tokentide.producers.judge import Judge
 from tokentide.producers.limits_reader import LimitsReader
 from tokentide.producers.limits_view import LimitsView
+from tokentide.producers.memory import MEMORY
 from tokentide.producers.process import abandon, close_at_worker_exit, register
+from tokentide.schemas import SettingsError
 
 __all__ = ["Guard"]
 
@@ -30,7 +34,8 @@ class Guard:
     budgets for which the other policy holds. A budget that is known to be used up refuses until its period
     ends, also when the view is stale, for use only grows. `blocked` holds users that are refused whatever is
     left: a set that the service keeps, or anything with `in`. Any thread may use it, and a child after a fork,
-    which goes on with what its parent knew and reads by itself from its first check.
+    which goes on with what its parent knew and reads by itself from its first check. With the broker `memory://`
+    nothing is read, and there are no limits.
     """
 
     _reader: LimitsReader | None
@@ -52,6 +57,11 @@ class Guard:
             settings = replace(settings, kafka=replace(settings.kafka, broker=broker))
         if topic is not None:
             settings = replace(settings, topic=topic)
+        if settings.kafka.broker != MEMORY:
+            try:
+                Consumer({**settings.librdkafka(), "logger": LibrdkafkaLog()}).close()
+            except (KafkaException, TypeError, ValueError) as error:
+                raise SettingsError(f"librdkafka refuses the settings: {reason_of(error)}") from error
         self._settings = settings
         self._closed = False
         self._forget()
@@ -155,8 +165,11 @@ class Guard:
         self._refused = 0
 
     def _revive(self) -> None:
-        with self._lock:
+        with self._complaints, self._lock:
             if self._closed or self._reader is not None:
+                return
+            if self._settings.kafka.broker == MEMORY:
+                self._show(LimitsView(self._complaints), datetime.now(UTC))
                 return
             # The first view grows under the eyes of the calls; a later one is shown when it is whole.
             known = self._judge
@@ -165,7 +178,9 @@ class Guard:
             try:
                 reader.thread.start()
             except RuntimeError as error:
-                self._complaints.warn("thread", f"limits are not read, for no thread can be started: {error}")
+                self._complaints.later(
+                    "thread", f"limits are not read, for no thread can be started: {error}"
+                )
                 return
             self._reader = reader
             close_at_worker_exit()

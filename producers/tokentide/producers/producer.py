@@ -1,5 +1,6 @@
 """The producer: from a call of a model to a record in Kafka, without ever getting in the service's way."""
 
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -15,7 +16,8 @@ from tokentide.producers.counters import Counters, Tally
 from tokentide.producers.intake import Intake, now
 from tokentide.producers.losses import Losses
 from tokentide.producers.memory import MEMORY, captured, keep
-from tokentide.producers.process import register
+from tokentide.producers.process import keep as keep_alive
+from tokentide.producers.process import let_go, register
 from tokentide.producers.sender import Sender
 from tokentide.producers.settings import ProducerSettings
 from tokentide.producers.spool_backlog import Backlog
@@ -50,13 +52,16 @@ class UsageProducer:
         self._settings = settings
         self._clock = clock
         self._closed = False
+        self._has_begun_anew = False
         self._memory: list[UsageEvent] | None = [] if settings.kafka.broker == MEMORY else None
         self._forget()
         if self._memory is None:
             try:
-                self._sender.start()
+                with self._complaints:
+                    self._sender.start()
             except (KafkaException, TypeError, ValueError) as error:
                 raise SettingsError(f"librdkafka refuses the settings: {reason_of(error)}") from error
+            keep_alive(self)
         register(self)
 
     def track(self, event: UsageEvent | None = None, **fields: Any) -> bool:
@@ -88,18 +93,22 @@ class UsageProducer:
                 is_kept = True
                 self._sender.ring(number)
                 return True
-            with self._lock:
+            with self._complaints, self._lock:
                 if not self._closed:
                     if frame is None:
                         self._keep(made)
                         return True
-                    if not self._sender.is_running:
-                        self._sender.start_again()
+                    # A signal handler may close it at any place from here on.
+                    if not self._sender.is_running and not self._closed:
+                        self._start_again()
                     is_kept = self._backlog.accept(frame, self._sender.produce)
+                    if self._closed and self._backlog.drop_memory():
+                        is_kept = False
+                    elif not is_kept:
+                        why = self._why_full()
                     if is_kept:
                         self._sender.ring(number)
                         return True
-                    why = self._why_full()
         except BaseException as error:  # a mistake of ours is no reason to hurt the service
             why = f"{type(error).__name__}: {error}"
             if not isinstance(error, Exception):
@@ -183,6 +192,7 @@ class UsageProducer:
                 f"{after.waiting} usage events were not delivered before the close; they wait in "
                 f"{self._backlog.destination} for the next process, or for `tokentide spool flush`",
             )
+        let_go(self)
         return lost
 
     def __enter__(self) -> Self:
@@ -196,8 +206,30 @@ class UsageProducer:
     ) -> None:
         self.close()
 
+    def before_fork(self) -> None:
+        """Have a child start anew at its first event, if that comes before `after_fork`."""
+        parent = os.getpid()
+
+        def in_child() -> Tally | None:
+            if os.getpid() == parent:
+                return None
+            self.after_fork()
+            self._has_begun_anew = True
+            return self._tally
+
+        self._tally.watch(in_child)
+
+    def after_fork_in_parent(self) -> None:
+        """Go on without looking which process this is."""
+        self._tally.watch_no_more()
+
     def after_fork(self) -> None:
         """Start anew in a child process; called by the interpreter."""
+        if self._has_begun_anew:
+            self._has_begun_anew = False
+            with self._complaints, self._lock:
+                self._start_again()
+            return
         self._sender.forget()
         self._backlog.forget()
         self._forget()
@@ -219,6 +251,11 @@ class UsageProducer:
         self._sender = Sender(
             self._settings, self._lock, self._backlog, self._tally, self._losses, self._complaints
         )
+
+    def _start_again(self) -> None:
+        # Python takes a thread for dead that is started before its own hook of the fork, which comes before ours.
+        if not self._has_begun_anew:
+            self._sender.start_again()
 
     def _keep(self, event: UsageEvent) -> None:
         for events in (self._memory, captured()):

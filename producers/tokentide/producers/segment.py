@@ -101,7 +101,8 @@ class Segment:
         view = segment._mapped()
         magic, made = _HEADER.unpack_from(view, 0)
         segment.made = made / 1000
-        segment.is_damaged = magic != _MAGIC and any(view[:FIRST])
+        # All zeros: its maker died before the first event.
+        segment.is_damaged = magic != _MAGIC and bool(view[:].strip(b"\0"))
         if magic == _MAGIC:
             segment.waiting = segment.count()
             if segment.is_damaged or view[segment._end : size].strip(b"\0"):

@@ -6,14 +6,15 @@ import queue
 import threading
 import time
 
-from confluent_kafka import KafkaError, KafkaException, Producer
+from confluent_kafka import KafkaError, KafkaException
 
 from tokentide.producers.answers import COURTESY_SECONDS, Answers, is_refusal
+from tokentide.producers.client import Client
 from tokentide.producers.cloud_event import Record
 from tokentide.producers.complaints import Complaints, LibrdkafkaLog, reason_of
 from tokentide.producers.counters import Counters, Tally
 from tokentide.producers.losses import Losses
-from tokentide.producers.process import abandon, close_at_worker_exit
+from tokentide.producers.process import close_at_worker_exit
 from tokentide.producers.settings import ProducerSettings
 from tokentide.producers.spool_backlog import Backlog
 from tokentide.producers.spool_ticket import Ticket
@@ -26,6 +27,8 @@ _RETRY_SECONDS = 0.005
 _POLL_SECONDS = 0.02
 # While there is more to do than the thread can, it looks after the spool so often.
 _TEND_SECONDS = 0.05
+# Where no thread can be started, it is tried so often.
+_AGAIN_SECONDS = 10.0
 # The thread handles a few events at once, more when many wait, and pauses for the service's own threads: who wants
 # the interpreter's lock gets it when this thread sleeps, not when it merely lets go of it for a moment.
 _LEAST_BURST = 3
@@ -44,7 +47,7 @@ class Sender:
     `lock` guards the backlog; whoever puts events into it calls `ring` afterwards.
     """
 
-    _client: Producer | None
+    _client: Client | None
     _thread: threading.Thread | None
 
     def __init__(
@@ -68,6 +71,7 @@ class Sender:
         self._bell_is_due = False
         self._help_from = _MUCH_BEHIND
         self._is_full = False
+        self._start_at = 0.0
         self._client = None
         self._thread = None
 
@@ -89,7 +93,7 @@ class Sender:
         Raises KafkaException, TypeError or ValueError for settings that it refuses, and RuntimeError when no thread
         can be started.
         """
-        client = Producer(
+        client = Client(
             {**self._settings.librdkafka(), "error_cb": self._on_error, "logger": LibrdkafkaLog()}
         )
         self._backlog.open()
@@ -108,11 +112,15 @@ class Sender:
         self._answers.is_closing = True
 
     def start_again(self) -> None:
-        """Start in a forked child, or after no thread could be started. The lock is held."""
+        """Start in a forked child, or after no thread could be started. As for `produce`."""
+        now = time.monotonic()
+        if now < self._start_at:  # each try takes milliseconds
+            return
+        self._start_at = now + _AGAIN_SECONDS
         try:
             self.start()
         except (KafkaException, RuntimeError) as error:
-            self._complaints.warn(
+            self._complaints.later(
                 "thread", f"usage events wait, for no thread can be started: {reason_of(error)}"
             )
 
@@ -130,38 +138,48 @@ class Sender:
             return
         if self._is_full:
             client.poll(0)  # answers make room
-        if self._lock.acquire(blocking=is_patient):
-            try:
-                self._answers.settle(_MOST_BURST)
-                self._backlog.drain(self.produce, 2, with_adopted=False)
-                self._call_for_help(client)
-            finally:
-                self._lock.release()
+        with self._complaints:
+            if self._lock.acquire(blocking=is_patient):
+                try:
+                    self._answers.settle(_MOST_BURST)
+                    self._backlog.drain(self.produce, 2, with_adopted=False)
+                    self._call_for_help(client)
+                finally:
+                    self._lock.release()
 
     def produce(self, record: Record, ticket: Ticket) -> bool:
-        """Hand the record to the client; return False when it must wait. The lock is held."""
+        """Hand the record to the client; return False when it must wait.
+
+        The lock is held, in a context of the complaints.
+        """
         client = self._client
         if client is None:
             return False
         ticket.report = self._answers.take
         try:
-            client.produce(
-                self._settings.topic,
-                record.value,
-                record.key,
-                headers=record.headers,
-                on_delivery=ticket,
-            )
+            if ticket.is_alone:
+                client.produce_alone(self._settings.topic, record, ticket)
+            else:
+                client.produce(
+                    self._settings.topic,
+                    record.value,
+                    record.key,
+                    headers=record.headers,
+                    on_delivery=ticket,
+                )
         except BufferError:
             return False
         except KafkaException as error:
             if ticket.segment is not None and not is_refusal(error.args[0]):
-                self._complaints.warn("failed", f"usage events wait: {reason_of(error)}")
+                self._complaints.later("failed", f"usage events wait: {reason_of(error)}")
                 return False
             self._answers.refuse(ticket, error.args[0])
             return True
         if ticket.is_own:
             self._tally.count_handed()
+        if self._client is not client:  # a signal handler, in this thread, has closed the producer meanwhile
+            client.purge()
+            client.flush(1.0)
         return True
 
     def drain(self, until: float = math.inf) -> None:
@@ -171,7 +189,7 @@ class Sender:
 
     def _step(self) -> bool:
         """Hand on some events, and settle some that are stored; return whether there may be more to do now."""
-        with self._lock:
+        with self._complaints, self._lock:
             client = self._client
             if client is None:
                 return False
@@ -185,7 +203,7 @@ class Sender:
             self._call_for_help(client)
             return is_more or self._answers.are_waiting
 
-    def _call_for_help(self, client: Producer) -> None:
+    def _call_for_help(self, client: Client) -> None:
         """Say from which event on the thread is far behind; while the client is full, help is seldom of use."""
         self._is_full = len(client) >= self._settings.queue_events
         queued = self._tally.queued + _SELDOM if self._is_full else _MUCH_BEHIND
@@ -217,13 +235,14 @@ class Sender:
     def forget(self) -> None:
         """Leave the client to the parent process, in a forked child."""
         if self._client is not None:
-            abandon(self._client)
+            self._client.abandon()
 
-    def _serve(self, client: Producer) -> None:
+    def _serve(self, client: Client) -> None:
         while self._client is client:
             try:
                 self.drain(time.monotonic() + _TEND_SECONDS)
-                self._backlog.tend()
+                with self._complaints:
+                    self._backlog.tend()
                 if self._losses.is_due:
                     self._losses.tell(client)
             except Exception as error:  # the next events must not wait for ever for a mistake of ours
@@ -233,7 +252,7 @@ class Sender:
             else:
                 self._rest(client)
 
-    def _rest(self, client: Producer) -> None:
+    def _rest(self, client: Client) -> None:
         """Sleep until an event is tracked, but not for long."""
         client.poll(0)
         # Whoever tracks an event from here on rings, once.

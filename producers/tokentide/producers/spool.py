@@ -1,5 +1,6 @@
 """The segments of one owner, read in order: what is not yet with Kafka's client, and what Kafka has not stored."""
 
+import contextlib
 import os
 from collections import deque
 from collections.abc import Iterable
@@ -180,13 +181,14 @@ class Spool:
         if self._descriptor is None:
             return
         if self.is_finished:
-            try:
-                for path in self.folder.glob("*.segment"):
+            for path in self.folder.glob("*.segment"):
+                with contextlib.suppress(OSError):
                     path.unlink()
+            try:
                 (self.folder / "lock").unlink()
                 self.folder.rmdir()
             except OSError:
-                pass  # another process deletes what is left
+                pass  # another process deletes what is left, or it is no spool's
         self.forget()
 
     def forget(self) -> None:

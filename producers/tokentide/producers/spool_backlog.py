@@ -12,7 +12,7 @@ from tokentide.producers.complaints import Complaints
 from tokentide.producers.fallback import Fallback
 from tokentide.producers.frame import body_of, unpack
 from tokentide.producers.settings import ProducerSettings
-from tokentide.producers.spool_folder import Destination, default_roots, destination_folder
+from tokentide.producers.spool_folder import Destination, default_roots
 from tokentide.producers.spool_inheritance import Inheritance, warn_of_damage
 from tokentide.producers.spool_ticket import Ticket
 from tokentide.producers.spool_writer import SpoolFullError, SpoolWriter
@@ -80,7 +80,7 @@ class Backlog:
         return self._refused > 0
 
     def open(self) -> None:
-        """Make the spool of this process. The first trouble is logged; `tend` tries again."""
+        """Make the spool of this process. The first trouble is logged later; `tend` tries again."""
         if not self._settings.has_spool or self.own is not None or self._is_sealed:
             return
         self._open_at = self._monotonic() + _AGAIN_SECONDS
@@ -89,14 +89,17 @@ class Backlog:
         for root in [Path(chosen)] if chosen else default_roots():
             try:
                 where = Destination(self._settings.kafka.broker, self._settings.topic)
-                folder = destination_folder(root, where)
                 self.own = SpoolWriter(
-                    folder, self._settings.spool_bytes, self._settings.spool_fsync_seconds, self._monotonic
+                    root,
+                    where,
+                    self._settings.spool_bytes,
+                    self._settings.spool_fsync_seconds,
+                    self._monotonic,
                 )
             except OSError as error:
                 reasons.append(str(error))
             else:
-                self._destination = folder
+                self._destination = self.own.destination
                 return
         self._complain_of_disk("; ".join(reasons))
 
@@ -204,7 +207,10 @@ class Backlog:
         return self._inheritance.look_again()
 
     def tend(self) -> None:
-        """Do what takes time: delete, make and sync files, find the spools of dead processes. Blocks."""
+        """Do what takes time: delete, make and sync files, find the spools of dead processes. Blocks.
+
+        In a context of the complaints, as `drain` and `accept`.
+        """
         now = self._monotonic()
         own = self.own
         if own is None and now >= self._open_at:
@@ -230,7 +236,7 @@ class Backlog:
     def _complain_of_disk(self, reason: str) -> None:
         if not self._has_complained:
             self._has_complained = True
-            self._complaints.warn(
+            self._complaints.later(
                 "disk", f"usage events are kept in memory only, for the spool cannot be written: {reason}"
             )
 

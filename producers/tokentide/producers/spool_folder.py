@@ -27,6 +27,7 @@ __all__ = [
     "destination_folder",
     "destinations",
     "hold",
+    "new_lock",
     "new_owner",
     "owners",
 ]
@@ -92,14 +93,24 @@ def new_owner(destination: Path) -> tuple[Path, int]:
     # Under a name that nobody adopts until the lock is held.
     hidden = destination / f".{name}"
     hidden.mkdir(mode=0o700)
-    descriptor = os.open(hidden / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+    descriptor = new_lock(hidden)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         hidden.rename(destination / name)
     except OSError:
         os.close(descriptor)
         raise
     return destination / name, descriptor
+
+
+def new_lock(folder: Path) -> int:
+    """Make the lock of a folder of our own; return the descriptor that holds it. Raises OSError."""
+    descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
 
 
 def owners(destination: Path) -> list[Path]:
@@ -115,19 +126,25 @@ def adopt(folder: Path, most_age_seconds: float) -> Spool | None:
     """Return the spool of a dead owner, whose lock is ours now; None when the owner lives, or another was faster.
 
     Segments older than `most_age_seconds` are kept aside as `*.expired`: whether their last events were stored is
-    unknown, and the meter may no longer remember their ids.
+    unknown, and the meter may no longer remember their ids. Raises OSError when a segment cannot be read now: a spool
+    without it would be deleted with it.
     """
     descriptor = hold(folder)
     if descriptor is None:
         return None
     segments = []
-    for path in sorted(folder.glob("*.segment")):
-        with contextlib.suppress(OSError):
+    try:
+        for path in sorted(folder.glob("*.segment")):
+            if not path.is_file():
+                continue  # somebody else's
             segment = Segment.found(path)
             if segment.waiting and time.time() - segment.made > most_age_seconds:
                 path.rename(folder.with_name(f"{folder.name}-{path.stem}.expired"))
             else:
                 segments.append(segment)
+    except OSError:
+        os.close(descriptor)
+        raise
     return Spool(folder, descriptor, segments)
 
 

@@ -59,16 +59,24 @@ class Inheritance:
             return
         if spool is not None and not self._is_done_with(spool, destination):
             return
+        is_all_read = True
         for folder in owners(destination):
             if folder == own:
                 continue
-            found = adopt(folder, self._most_age_seconds)
+            try:
+                found = adopt(folder, self._most_age_seconds)
+            except OSError as error:
+                is_all_read = False
+                self._complaints.warn(
+                    "unreadable", f"usage events of an earlier process wait, for they cannot be read: {error}"
+                )
+                continue
             if found is not None:
                 with self._lock:
                     self._spool = found
                 return
         self._look_at = self._monotonic() + _AGAIN_SECONDS
-        self.looks += 1
+        self.looks += is_all_read
         if any(destination.glob("*.expired")):
             self._complaints.warn(
                 "expired",
@@ -81,7 +89,8 @@ class Inheritance:
         with self._lock:
             lost, asides = spool.take_lost(), spool.take_asides()
         if lost or asides:
-            warn_of_damage(self._complaints, lost, destination)
+            with self._complaints:
+                warn_of_damage(self._complaints, lost, destination)
         with self._lock:
             if not spool.is_finished:
                 return False
@@ -101,8 +110,8 @@ class Inheritance:
 
 
 def warn_of_damage(complaints: Complaints, lost: int, destination: Path | None) -> None:
-    """Say that so many events in the spool could not be read."""
+    """Say later that so many events in the spool could not be read."""
     what = (
         f"{lost} usage events in the spool could not be read" if lost else "a file in the spool is no spool's"
     )
-    complaints.warn("damaged", f"{what}; damaged files are kept in {destination} as *.corrupt")
+    complaints.later("damaged", f"{what}; damaged files are kept in {destination} as *.corrupt")

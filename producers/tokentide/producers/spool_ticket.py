@@ -20,7 +20,7 @@ class Ticket:
     collector's looks at them cost more than writing them to the spool.
     """
 
-    __slots__ = ("end", "is_own", "offset", "report", "segment", "spool")
+    __slots__ = ("end", "is_alone", "is_own", "offset", "report", "segment", "spool")
 
     def __init__(
         self, spool: "Spool | None" = None, segment: Segment | None = None, offset: int = 0, end: int = 0
@@ -32,6 +32,8 @@ class Ticket:
         """The place behind it."""
         self.is_own = spool is None or spool.is_own
         """Tracked by this process."""
+        self.is_alone = False
+        """Sent in a batch of its own: in another one it was refused."""
         self.report: Callable[[Ticket, KafkaError | None], None] | None = None
 
     def __call__(self, error: KafkaError | None, message: Message) -> None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import itertools
+import os
 import threading
 import time
 from collections import deque
@@ -10,7 +11,7 @@ from pathlib import Path
 
 from tokentide.producers.segment import MOST_FRAME_BYTES, SEGMENT_BYTES, Segment
 from tokentide.producers.spool import Spool
-from tokentide.producers.spool_folder import bytes_of, new_owner
+from tokentide.producers.spool_folder import Destination, bytes_of, destination_folder, new_lock, new_owner
 
 __all__ = ["SpoolFullError", "SpoolWriter"]
 
@@ -39,14 +40,19 @@ class SpoolWriter(Spool):
 
     def __init__(
         self,
-        destination: Path,
+        root: Path,
+        where: Destination,
         most_bytes: int,
         fsync_seconds: float,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        folder, descriptor = new_owner(destination)
+        # Wherever the process goes.
+        self._root = root.absolute()
+        self.destination = destination_folder(self._root, where)
+        """The folder of the spools that go there."""
+        folder, descriptor = new_owner(self.destination)
         super().__init__(folder, descriptor, ())
-        self._destination = destination
+        self._where = where
         self._most_bytes = most_bytes
         self._fsync_seconds = fsync_seconds
         self._monotonic = monotonic
@@ -58,7 +64,7 @@ class SpoolWriter(Spool):
         # An item for each segment that is being made.
         self._under_way: deque[None] = deque()
         self._unsynced: list[Segment] = []
-        self._is_sealed = False
+        self._is_sealed = self._is_gone = False
         self.trouble: OSError | None = None
         """Why no segment can be made, while that is so."""
         try:
@@ -176,10 +182,45 @@ class SpoolWriter(Spool):
         now = self._monotonic()
         if now >= self._looked_at + _LOOK_SECONDS:
             self._looked_at = now
-            self._foreign_bytes = bytes_of(self._destination, but=self.folder)
+            self._foreign_bytes = bytes_of(self.destination, but=self.folder)
+            self._keep_lock()
         if not self._spares and now >= self._again_at:
             with contextlib.suppress(SpoolFullError):
                 self._make_if_room(self._spares)
+
+    def _keep_lock(self) -> None:
+        """Have the lock look new to what deletes old files; make it again when it is gone, or another folder."""
+        if self._is_sealed or self._descriptor is None:
+            return
+        try:
+            if (self.folder / "lock").exists():
+                os.utime(self._descriptor)
+                return
+            self._hold(new_lock(self.folder))
+        except FileNotFoundError:
+            self._begin_anew()
+        except OSError as error:
+            self._note(error)
+
+    def _hold(self, descriptor: int) -> None:
+        before, self._descriptor = self._descriptor, descriptor
+        if before is not None:
+            os.close(before)
+
+    def _begin_anew(self) -> None:
+        """Make another folder: somebody deleted this one. What is mapped is still sent, but outlives no process."""
+        try:
+            folder, descriptor = new_owner(destination_folder(self._root, self._where))
+        except OSError as error:
+            self._note(error)
+            return
+        self._hold(descriptor)
+        self.folder = folder
+        self._again_at = 0.0
+        while (spare := self._take_spare()) is not None:
+            self._segments.discard(spare)
+            spare.unmap()
+        self._is_gone = True
 
     def rotate(self) -> None:
         """Begin a new segment when this one is nearly full, or so old that its age would say little of its events.
@@ -189,8 +230,9 @@ class SpoolWriter(Spool):
         if not self._spares or self._is_sealed:
             return
         is_old = time.time() - self._current.made > _MOST_AGE_SECONDS
-        if is_old or self._current.size > _NEARLY_FULL_BYTES:
+        if is_old or self._is_gone or self._current.size > _NEARLY_FULL_BYTES:
             self._next_segment()
+            self._is_gone = False
 
     def release(self) -> None:
         """Give the folder up, as every spool does, when nothing can be written there any more."""
@@ -201,7 +243,8 @@ class SpoolWriter(Spool):
     def unmap_ahead(self, lock: threading.RLock) -> None:
         """Unmap segments of which nothing was handed on: an outage may fill many. One thread at a time."""
         for segment in tuple(self._ahead):
-            if segment.is_sealed and not segment.is_counted:
+            # A deleted file could not be mapped again.
+            if segment.is_sealed and not segment.is_counted and segment.path.exists():
                 waiting = segment.count(is_patient=True)
                 with lock:
                     if segment in self._ahead:
