@@ -34,3 +34,14 @@ def test_each_kind_has_its_own_minute(caplog: pytest.LogCaptureFixture) -> None:
     complaints.warn("invalid", "wrong")
 
     assert caplog.messages == ["no room", "wrong"]
+
+
+def test_what_is_said_later_is_logged_at_the_end_of_the_context(caplog: pytest.LogCaptureFixture) -> None:
+    complaints = Complaints(Clock())
+
+    with complaints:
+        complaints.later("full", "no room")
+        complaints.later("full", "no room")
+        assert caplog.messages == []
+
+    assert caplog.messages == ["no room"]

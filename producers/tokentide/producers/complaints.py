@@ -46,8 +46,13 @@ class Complaints:
         return self
 
     def __exit__(self, *_: object) -> None:
-        while self._later:
-            self.warn(*self._later.popleft())
+        # Threads end their contexts at the same moment: whoever takes a sentence says it.
+        while True:
+            try:
+                kind, sentence = self._later.popleft()
+            except IndexError:
+                return
+            self.warn(kind, sentence)
 
 
 class LibrdkafkaLog:
