@@ -3,7 +3,6 @@
 import contextlib
 import threading
 import time
-from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from tokentide.producers.cloud_event import Record
 from tokentide.producers.complaints import Complaints
 from tokentide.producers.fallback import Fallback
 from tokentide.producers.frame import body_of, unpack
+from tokentide.producers.retries import Retries
 from tokentide.producers.settings import ProducerSettings
 from tokentide.producers.spool_folder import Destination, default_roots
 from tokentide.producers.spool_inheritance import Inheritance, warn_of_damage
@@ -20,7 +20,6 @@ from tokentide.producers.spool_writer import SpoolFullError, SpoolWriter
 __all__ = ["Backlog", "Produce"]
 
 _AGAIN_SECONDS = 10.0
-_RETRY_SECONDS = 1.0
 
 
 Produce = Callable[[Record, Ticket], bool]
@@ -53,7 +52,7 @@ class Backlog:
         """The spool of this process, once it is open."""
         self._inheritance = Inheritance(settings.spool_max_age_seconds, lock, complaints, monotonic)
         self._destination: Path | None = None
-        self._retries: deque[tuple[float, Ticket]] = deque()
+        self._retries = Retries(monotonic)
         self._open_at = 0.0
         self._is_inside = self._is_sealed = False
         self._has_complained = False
@@ -151,8 +150,8 @@ class Backlog:
                 warn_of_damage(self._complaints, lost, self._destination)
 
     def _hand_one(self, produce: Produce, with_adopted: bool) -> bool:
-        if self._retries and self._monotonic() >= self._retries[0][0]:
-            return self._hand_again(produce)
+        if (ticket := self._retries.due()) is not None:
+            return self._hand_again(ticket, produce)
         with contextlib.suppress(SpoolFullError):
             self._settle()
         if self.own is not None and (found := self.own.next()) is not None:
@@ -175,22 +174,22 @@ class Backlog:
             ticket.spool.hand(ticket)
         return True
 
-    def _hand_again(self, produce: Produce) -> bool:
-        _, ticket = self._retries[0]
+    def _hand_again(self, ticket: Ticket, produce: Produce) -> bool:
         record = ticket.spool.again(ticket) if ticket.spool is not None else None
         if record is not None and not produce(record, ticket):
             return False
-        self._retries.popleft()
+        self._retries.remove_first()
         return True
 
     def done(self, ticket: Ticket) -> None:
         """Forget an event: Kafka has it, or refuses it for good."""
+        self._retries.answered()
         if ticket.spool is not None:
             ticket.spool.done(ticket)
 
     def put_back(self, ticket: Ticket) -> None:
-        """Have an event sent again, in a second, from the disk."""
-        self._retries.append((self._monotonic() + _RETRY_SECONDS, ticket))
+        """Have an event sent again, in some seconds, from the disk."""
+        self._retries.put(ticket)
 
     def seal(self) -> None:
         """Write nothing to the disk any more; the lock is held."""
