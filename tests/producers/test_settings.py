@@ -117,3 +117,15 @@ def test_extra_properties_win_over_ours() -> None:
 @pytest.mark.parametrize(("spool", "timeout_ms"), [(None, 0), ("/var/spool/tokentide", 0), ("off", 300_000)])
 def test_only_without_a_spool_an_event_is_given_up(spool: str | None, timeout_ms: int) -> None:
     assert ProducerSettings(spool_dir=spool).librdkafka()["message.timeout.ms"] == timeout_ms
+
+
+@pytest.mark.parametrize(("text", "folder"), [("OFF", "off"), ("~/spool", "/home/ada/spool"), ("", None)])
+def test_a_spool_folder_means_what_a_shell_would_make_of_it(
+    text: str, folder: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", "/home/ada")
+
+    settings = ProducerSettings.from_env({"TOKENTIDE_PRODUCER_SPOOL_DIR": text})
+
+    assert settings.spool_dir == folder
+    assert settings.has_spool == (folder != "off")

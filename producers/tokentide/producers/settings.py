@@ -1,5 +1,6 @@
 """The settings of a usage producer."""
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
@@ -108,7 +109,7 @@ class ProducerSettings:
             "fallback_events": whole("fallback_events", 0),
             "delivery_timeout_seconds": seconds("delivery_timeout_seconds", 1),
             "exit_timeout_seconds": seconds("exit_timeout_seconds", 0),
-            "spool_dir": environment.optional("TOKENTIDE_PRODUCER_SPOOL_DIR"),
+            "spool_dir": _folder(environment.optional("TOKENTIDE_PRODUCER_SPOOL_DIR")),
             "spool_bytes": whole("spool_bytes", 0),
             "spool_max_age_seconds": seconds("spool_max_age_seconds", 1),
             "spool_fsync_seconds": seconds("spool_fsync_seconds", 0),
@@ -137,3 +138,10 @@ class ProducerSettings:
             "queue.buffering.max.messages": self.queue_events,
             **self.extra,
         }
+
+
+def _folder(text: str | None) -> str | None:
+    if text is None or text.lower() == NO_SPOOL:
+        return text and NO_SPOOL
+    # No shell does it for who sets variables in a unit of systemd, or a compose file.
+    return os.path.expanduser(text)
