@@ -14,6 +14,7 @@ import pytest
 from tokentide.producers.attribution import attribution, unattributed_calls
 from tokentide.producers.decision import GuardRefused
 from tokentide.producers.default import set_default_producer
+from tokentide.producers.default_guard import default_guard
 from tokentide.producers.extraction import extract
 from tokentide.producers.guard import Guard
 from tokentide.producers.guard_settings import GuardSettings
@@ -414,6 +415,23 @@ def test_a_guard_refuses_before_the_function_runs(events: Events, nowhere: str) 
             call()
 
     assert (ran, events) == ([], [])
+
+
+def test_guard_true_is_the_one_guard_of_the_process(
+    events: Events, nowhere: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TOKENTIDE_BROKER", nowhere)
+    monkeypatch.setenv("TOKENTIDE_GUARD_WHEN_STALE", "closed")
+    default_guard.cache_clear()
+    guard: Any = default_guard()
+    try:
+        with pytest.raises(GuardRefused), meter(provider="acme", model="m", producer=events, guard=True):
+            pass
+    finally:
+        guard.close()
+        default_guard.cache_clear()
+
+    assert (guard.refused, events) == (1, [])
 
 
 def test_record_sends_an_event_of_numbers_or_of_a_usage(events: Events) -> None:

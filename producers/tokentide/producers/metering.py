@@ -9,6 +9,7 @@ from typing import Any, ParamSpec, TypeVar, cast, overload
 
 from tokentide.producers.attribution import count_unattributed, current_attribution
 from tokentide.producers.default import default_producer
+from tokentide.producers.default_guard import guard_of
 from tokentide.producers.metered_call import CallSpec, MeteredCall, ReadUsage
 from tokentide.producers.metered_streams import watched, watched_async
 from tokentide.producers.observation import Guards, Tracker, complain
@@ -127,7 +128,7 @@ def meter(
     api_operation: str | None = None,
     usage: ReadUsage | None = None,
     producer: Tracker | None = None,
-    guard: Guards | None = None,
+    guard: Guards | bool | None = None,
     **fields: Any,
 ) -> Meter: ...
 
@@ -141,7 +142,7 @@ def meter(
     api_operation: str | None = None,
     usage: ReadUsage | None = None,
     producer: Tracker | None = None,
-    guard: Guards | None = None,
+    guard: Guards | bool | None = None,
     **fields: Any,
 ) -> Any:
     """Meter a function (`@meter(...)`) or a block (`with meter(...) as call`, also async): one event a call.
@@ -150,10 +151,10 @@ def meter(
     that a generator yields, by `extract`; or by `usage`, which gets the same and returns a `Usage`, a mapping of its
     fields, or None (of a stream the last that is not None counts). `provider` and `model` are needed when the answer
     does not tell them. `fields` are fields of UsageEvent for every call; what `attribution` says wins over them.
-    Without `producer` it is the default one. Nothing raises but a `guard` that refuses. A client that is instrumented
-    needs no meter around it: that would be a second event.
+    Without `producer` it is the default one. Nothing raises but a `guard` that refuses; True stands for the one guard
+    of the process. A client that is instrumented needs no meter around it: that would be a second event.
     """
-    made = Meter(CallSpec(provider, model, api_operation, usage, fields), producer, guard)
+    made = Meter(CallSpec(provider, model, api_operation, usage, fields), producer, guard_of(guard))
     return made if function is None else made(function)
 
 

@@ -18,9 +18,9 @@ from support.openai_answers import COMPLETION, chat_chunks
 from tokentide.producers import ProducerSettings, UsageProducer
 from tokentide.producers.attribution import attribution
 from tokentide.producers.default import set_default_producer
+from tokentide.producers.default_guard import default_guard
 from tokentide.producers.instrumentation import INTEGRATIONS, instrument, uninstrument
 from tokentide.producers.instrumentation.addresses import provider_of
-from tokentide.producers.instrumentation.default_guard import default_guard
 from tokentide.producers.instrumentation.endpoints import api_operation_of
 from tokentide.schemas import UsageEvent
 from tokentide.schemas.provider import canonical_provider

@@ -12,7 +12,9 @@ from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 from support.model_server import Recorder
 
+from tokentide.producers import GuardRefused
 from tokentide.producers.attribution import attribution
+from tokentide.producers.default_guard import default_guard
 from tokentide.producers.instrumentation.langchain_callback import langchain_callback
 
 USAGE: Any = {
@@ -172,5 +174,22 @@ def test_a_refusal_reaches_the_caller(recorder: Recorder) -> None:
 
     with pytest.raises(PermissionError):
         Model().invoke("Say hello", {"callbacks": [langchain_callback(recorder, guard=Refusing())]})
+
+    assert recorder.events == []
+
+
+def test_guard_true_is_the_one_guard_of_the_process(
+    recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TOKENTIDE_BROKER", "127.0.0.1:9")
+    monkeypatch.setenv("TOKENTIDE_GUARD_WHEN_STALE", "closed")
+    default_guard.cache_clear()
+    guard: Any = default_guard()
+    try:
+        with pytest.raises(GuardRefused):
+            Model().invoke("Say hello", {"callbacks": [langchain_callback(recorder, guard=True)]})
+    finally:
+        guard.close()
+        default_guard.cache_clear()
 
     assert recorder.events == []

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from tokentide.producers.attribution import ATTRIBUTABLE
-from tokentide.producers.instrumentation.default_guard import default_guard
+from tokentide.producers.default_guard import guard_of
 from tokentide.producers.instrumentation.observe import MARK, Observe, Undo
 from tokentide.producers.observation import Guards, Tracker, complain
 from tokentide.producers.process import register
@@ -83,7 +83,7 @@ def instrument(
                 return client
             known = checked_defaults(defaults)
             provider = known.pop("provider", None)
-            observe = Observe(producer, _guard(guard), known, provider)
+            observe = Observe(producer, guard_of(guard), known, provider)
             undo = _integration(client)(client, observe)
             setattr(client, MARK, undo)
     except Exception as error:  # the service goes on, unmetered, and says so
@@ -109,15 +109,6 @@ def _integration(client: object) -> Any:
             if kind.__module__ == module or kind.__module__.startswith(module + "."):
                 return importlib.import_module(f"{__name__}.{integration}").wrap
     raise TypeError("no integration knows it")
-
-
-def _guard(guard: Guards | bool | None) -> Guards | None:
-    if guard is True:
-        try:
-            return default_guard()
-        except Exception as error:  # the calls are metered all the same
-            complain("guard", f"calls are NOT guarded: {error}")
-    return None if isinstance(guard, bool) else guard
 
 
 def checked_defaults(defaults: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 from uuid import UUID
 
+from tokentide.producers.default_guard import guard_of
 from tokentide.producers.instrumentation import checked_defaults
 from tokentide.producers.instrumentation.observe import Observe
 from tokentide.producers.instrumentation.runs import Runs
@@ -27,11 +28,12 @@ _PROVIDERS = {
 
 
 def langchain_callback(
-    producer: Tracker | None = None, *, guard: Guards | None = None, **defaults: Any
+    producer: Tracker | None = None, *, guard: Guards | bool | None = None, **defaults: Any
 ) -> Any:
     """Return a LangChain callback handler that meters every call of a chat model or LLM, as `instrument` does.
 
-    Raises ImportError when langchain-core is not installed. What a guard raises reaches the caller.
+    Raises ImportError when langchain-core is not installed. What a guard raises reaches the caller; True stands for
+    the one guard of the process.
     """
     try:
         from langchain_core.callbacks import BaseCallbackHandler
@@ -39,14 +41,15 @@ def langchain_callback(
         raise ImportError("langchain_callback() needs langchain-core: pip install langchain-core") from error
 
     known = {"source": "langchain", **checked_defaults(defaults)}
-    calls = _Calls(Observe(producer, guard, known, known.pop("provider", None)))
+    guards = guard_of(guard)
+    calls = _Calls(Observe(producer, guards, known, known.pop("provider", None)))
 
     class TokentideLangChain(BaseCallbackHandler):
         """Meters the calls of models; inside of the caller's task or thread, for it never waits."""
 
         run_inline = True
         # So that a refusal of the guard reaches the caller; nothing else is raised.
-        raise_error = guard is not None
+        raise_error = guards is not None
 
         def on_chat_model_start(
             self, serialized: dict[str, Any], messages: list[list[Any]], *, run_id: UUID, **kwargs: Any
