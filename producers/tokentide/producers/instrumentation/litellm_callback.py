@@ -106,7 +106,7 @@ class _Calls:
         """Remember what the provider answered, for a call that is cancelled while it is read."""
         try:
             answer = kwargs.get("original_response")
-            if hasattr(answer, "__next__"):
+            if hasattr(answer, "__next__") or hasattr(answer, "__anext__"):
                 # LiteLLM keeps a stream in the record that the stream keeps: neither would be freed when it is left.
                 kwargs["original_response"] = answer = "first stream response received"
             call = kwargs.get(self._key)
