@@ -15,6 +15,7 @@ from tokentide.producers.instrumentation.litellm_record import (
     failure_in,
     is_streamed,
     is_told,
+    is_unseen,
     mapping,
     metadata_in,
     operation_of,
@@ -137,7 +138,10 @@ class _Calls:
             stream=is_streamed(record),
             monotonic=clock,
         )
-        return OpenCall(observation, clock, request)
+        call = OpenCall(observation, clock, request)
+        if is_unseen(record):
+            call.opened()  # it may cost from now on
+        return call
 
     def end(self, kwargs: Any, answer: Any) -> None:
         """Send the event of a call that succeeded or failed."""

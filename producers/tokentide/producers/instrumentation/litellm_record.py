@@ -8,6 +8,7 @@ __all__ = [
     "failure_in",
     "is_streamed",
     "is_told",
+    "is_unseen",
     "mapping",
     "metadata_in",
     "operation_of",
@@ -31,6 +32,8 @@ _OPERATIONS = {
     "text_completion": "chat",
     "transcription": "transcription",
 }
+# Streams whose beginning nobody can watch.
+_UNSEEN = frozenset({"anthropic_messages", "generate_content_stream", "agenerate_content_stream"})
 # In LiteLLM's record of what it refused itself: no provider was called.
 _NO_CALL = "litellm_no_upstream_llm_call"
 # What the proxy knows of its callers; attribution() wins.
@@ -75,6 +78,11 @@ def is_streamed(record: Mapping[str, Any]) -> bool:
         or mapping(record.get("optional_params")).get("stream") is True
         or str(record.get("call_type")).endswith("_stream")
     )
+
+
+def is_unseen(record: Mapping[str, Any]) -> bool:
+    """Whether nobody sees when the stream of this call begins."""
+    return is_streamed(record) and record.get("call_type") in _UNSEEN
 
 
 def owners_in(known: Mapping[str, Any], logged: Mapping[str, Any]) -> dict[str, str]:
