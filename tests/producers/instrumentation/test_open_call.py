@@ -136,3 +136,22 @@ def test_a_stream_that_makes_its_request_when_it_is_read_costs_nothing_before() 
     del record
 
     assert recorder.only().get("input_tokens", 0) == 0
+
+
+@pytest.mark.parametrize(("reason", "status"), [("STOP", "success"), (None, "cancelled")])
+def test_lines_of_google(reason: str | None, status: str) -> None:
+    recorder = Recorder()
+    record = record_of(recorder)
+    candidate = {"content": {"parts": [{"text": "Hello"}]}} | ({"finishReason": reason} if reason else {})
+    counts = {"promptTokenCount": 8, "candidatesTokenCount": 3, "totalTokenCount": 11}
+    chunks = Chunks()
+
+    record["call"].opened(chunks)
+    chunks.append(
+        b"data: " + json.dumps({"candidates": [candidate], "usageMetadata": counts}).encode() + b"\n\n"
+    )
+    del record
+
+    event = recorder.only()
+    assert event.get("status", "success") == status
+    assert (event["input_tokens"], event["output_tokens"]) == (8, 3)

@@ -22,7 +22,7 @@ from tokentide.producers.instrumentation.litellm_record import (
     owners_in,
     times_in,
 )
-from tokentide.producers.instrumentation.litellm_streams import watch_streams
+from tokentide.producers.instrumentation.litellm_streams import watch_google_streams, watch_streams
 from tokentide.producers.instrumentation.observe import DefaultTracker
 from tokentide.producers.instrumentation.open_call import Clock, OpenCall
 from tokentide.producers.instrumentation.runs import Runs
@@ -140,6 +140,7 @@ class _Calls:
         )
         call = OpenCall(observation, clock, request)
         if is_unseen(record):
+            watch_google_streams()
             call.opened()  # it may cost from now on
         return call
 

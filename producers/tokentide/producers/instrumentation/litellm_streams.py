@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from tokentide.producers.instrumentation.open_call import Chunks, open_calls
 from tokentide.producers.observation import complain
 
-__all__ = ["watch_streams"]
+__all__ = ["watch_google_streams", "watch_streams"]
 
 _MARK = "_tokentide_watched"
 
@@ -26,6 +26,12 @@ _STREAMS = (
     _Stream("litellm.litellm_core_utils.streaming_handler", "CustomStreamWrapper", "logging_obj", "chunks"),
     _Stream("litellm.responses.streaming_iterator", "BaseResponsesAPIStreamingIterator", "logging_obj"),
 )
+_GOOGLE = _Stream(
+    "litellm.google_genai.streaming_iterator",
+    "BaseGoogleGenAIGenerateContentStreamingIterator",
+    "litellm_logging_obj",
+    "collected_chunks",
+)
 # Makes an event of the Responses API out of a line; those LiteLLM does not keep.
 _MAKES_EVENT = "_process_chunk"
 
@@ -34,12 +40,26 @@ def watch_streams() -> None:
     """Watch all streams that LiteLLM makes from now on; twice is once. Raises nothing: what it misses it says."""
     for stream in _STREAMS:
         try:
-            made = getattr(importlib.import_module(stream.module), stream.name)
-            if _MARK not in vars(made):
-                _watch(made, stream)
-                setattr(made, _MARK, True)
+            _watch_class(stream)
         except Exception as error:
             complain("litellm", f"streams of {stream.name} are not watched: {type(error).__name__}")
+
+
+def watch_google_streams() -> None:
+    """Watch those of `generate_content_stream`: when one is about to be made, for they bring LiteLLM's proxy."""
+    try:
+        _watch_class(_GOOGLE)
+    except ImportError:  # then LiteLLM cannot make one either
+        pass
+    except Exception as error:
+        complain("litellm", f"streams of {_GOOGLE.name} are not watched: {type(error).__name__}")
+
+
+def _watch_class(stream: _Stream) -> None:
+    made = getattr(importlib.import_module(stream.module), stream.name)
+    if _MARK not in vars(made):
+        _watch(made, stream)
+        setattr(made, _MARK, True)
 
 
 def _watch(made: Any, stream: _Stream) -> None:

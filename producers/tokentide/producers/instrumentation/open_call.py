@@ -147,6 +147,8 @@ def open_calls(record: Mapping[str, Any]) -> Iterable[OpenCall]:
 
 def _is_finished(chunks: Chunks, request: Mapping[str, Any]) -> bool:
     """Whether the model has said all of a chat: who leaves then has the whole answer."""
+    if isinstance(chunks[-1], bytes):  # a line of Google's
+        return b'"finishReason"' in chunks[-1]
     choices = (choice for chunk in chunks for choice in getattr(chunk, "choices", None) or ())
     finished = sum(1 for choice in choices if getattr(choice, "finish_reason", None))
     return finished >= (request.get("n") or 1)
