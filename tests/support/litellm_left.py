@@ -17,6 +17,7 @@ os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
 import litellm
 import openai
 from litellm.exceptions import MidStreamFallbackError
+from litellm.router import Router
 from support.litellm_calls import MESSAGES, call, events_of
 from support.model_server import Recorder
 
@@ -128,7 +129,7 @@ def routed(url: str) -> None:
         {"model_name": name, "litellm_params": {"model": "openai/gpt-4o", "api_base": base, "api_key": "k"}}
         for name, base in (("bad", f"{url}_bad"), ("good", url))
     ]
-    router = litellm.Router(model_list=routes, num_retries=0, fallbacks=[{"bad": ["good"]}])  # type: ignore[list-item]
+    router = Router(model_list=routes, num_retries=0, fallbacks=[{"bad": ["good"]}])
     leave(router.completion("bad", MESSAGES, stream=True, max_retries=0))
     gc.collect()  # the router keeps the error that it recovered from, and the error the frames it came through
 

@@ -62,7 +62,7 @@ EVENTS = [
     {"type": "response.output_text.delta", **PLACE, "delta": "are you?", "sequence_number": 2},
     {"type": "response.completed", "response": {**RESPONSE, "status": "completed"}, "sequence_number": 3},
 ]
-MESSAGE = {
+MESSAGE: dict[str, Any] = {
     "id": "msg_01X",
     "type": "message",
     "role": "assistant",

@@ -140,7 +140,8 @@ class _Calls:
         )
         call = OpenCall(observation, clock, request)
         if is_unseen(record):
-            watch_google_streams()
+            if "generate_content" in str(record.get("call_type")):
+                watch_google_streams()
             call.opened()  # it may cost from now on
         return call
 

@@ -55,14 +55,21 @@ def is_told(record: Mapping[str, Any]) -> bool:
     It does not for a call inside of another, which tells of both, nor for one that asks for no log.
     """
     import litellm
-    from litellm._internal_context import is_internal_call
 
     silent = mapping(record.get("litellm_params")).get("no-log") is True
     return (
         _NO_CALL not in record
-        and not is_internal_call.get()
-        and (not silent or litellm.global_disable_no_log_param)
+        and not _is_inside_another()
+        and (not silent or getattr(litellm, "global_disable_no_log_param", False))
     )
+
+
+def _is_inside_another() -> bool:
+    try:
+        from litellm._internal_context import is_internal_call
+    except ImportError:  # a LiteLLM that makes none
+        return False
+    return is_internal_call.get()
 
 
 def metadata_in(record: Mapping[str, Any]) -> Mapping[str, Any]:
