@@ -17,6 +17,7 @@ from tokentide.producers.extraction import (
 )
 from tokentide.producers.extraction.openai_usage import cost_usd, tokens_of
 from tokentide.producers.extraction.reading import Call, Reading, at, mapping_at, number, text_at
+from tokentide.producers.extraction.said import said_of
 
 __all__ = ["fold", "looks_like", "read"]
 
@@ -56,6 +57,8 @@ def read(answer: Mapping[str, Any], call: Call) -> Reading:
     else:
         reading, usage = _answered(answer, call._replace(provider=None)), mapping_at(answer, "usage")
         reading.facts["provider_cost_usd"] = None
+        if answer.get("_is_uncounted"):
+            reading.counts.pop("output_tokens", None)
     written = number(
         at(usage, "prompt_tokens_details", "cache_creation_token_details", "ephemeral_1h_input_tokens")
     )
@@ -79,7 +82,11 @@ def fold(answer: dict[str, Any], chunk: Mapping[str, Any]) -> None:
         if looks_like(chunk):
             fold_chunk(answer, chunk)
             return
+    before = said_of(answer).characters
     openai_chat.fold(answer, chunk)
+    # Of Claude the first chunk counts the prompt: what is said behind it is counted at the end, if that is reached.
+    counted = bool(mapping_at(chunk, "usage")) and said_of(answer).characters > before
+    answer["_is_uncounted"] = "_finish_reason" not in answer and "usage" in answer and not counted
 
 
 def _answered(answer: Mapping[str, Any], call: Call) -> Reading:
