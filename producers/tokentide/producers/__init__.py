@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from tokentide.producers.instrumentation.otel import span_processor
     from tokentide.producers.ledger import CreditLedger
     from tokentide.producers.metering import meter, record
-    from tokentide.producers.observation import ObservationCounters, observation_counters
+    from tokentide.producers.observation_tally import ObservationCounters, observation_counters
     from tokentide.producers.usage import Usage, event_id_of
 
 __all__ = [
@@ -80,7 +80,7 @@ _LATER = {
     "instrumentation.otel": ("span_processor",),
     "ledger": ("CreditLedger",),
     "metering": ("meter", "record"),
-    "observation": ("ObservationCounters", "observation_counters"),
+    "observation_tally": ("ObservationCounters", "observation_counters"),
     "usage": ("Usage", "event_id_of"),
 }
 if not TYPE_CHECKING:

@@ -3,7 +3,8 @@
 import importlib
 from functools import lru_cache
 
-from tokentide.producers.observation import Guards, complain
+from tokentide.producers.observation import Guards
+from tokentide.producers.observation_tally import complain
 
 __all__ = ["default_guard", "guard_of"]
 

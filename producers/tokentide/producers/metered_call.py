@@ -4,7 +4,8 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from tokentide.producers.extraction import ChunkReader, extract
-from tokentide.producers.observation import Observation, Tracker, complain
+from tokentide.producers.observation import Observation, Tracker
+from tokentide.producers.observation_tally import complain
 from tokentide.producers.usage import Usage
 from tokentide.schemas.provider import canonical_provider
 

@@ -12,7 +12,8 @@ from tokentide.producers.default import default_producer
 from tokentide.producers.default_guard import guard_of
 from tokentide.producers.metered_call import CallSpec, MeteredCall, ReadUsage
 from tokentide.producers.metered_streams import watched, watched_async
-from tokentide.producers.observation import Guards, Tracker, complain
+from tokentide.producers.observation import Guards, Tracker
+from tokentide.producers.observation_tally import complain
 from tokentide.producers.usage import Usage, event_id_of, joined_metadata
 from tokentide.schemas.provider import canonical_provider
 

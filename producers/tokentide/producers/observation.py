@@ -1,21 +1,18 @@
 """One call of a model, watched from its start to its one event."""
 
 import re
-import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
 
 from tokentide.producers.attribution import count_unattributed, current_attribution
-from tokentide.producers.complaints import Complaints
 from tokentide.producers.extraction import ChunkReader, extract
 from tokentide.producers.intake import now
-from tokentide.producers.process import register
+from tokentide.producers.observation_tally import complain, tally
 from tokentide.producers.usage import Usage, event_id_of, joined_metadata
 
-__all__ = ["Guards", "Observation", "ObservationCounters", "Tracker", "complain", "observation_counters"]
+__all__ = ["Guards", "Observation", "Tracker"]
 
 # An error code of a provider is one word; anything longer may quote the prompt.
 _CODE = re.compile(r"[A-Za-z0-9_.-]{1,64}")
@@ -40,62 +37,6 @@ class Guards(Protocol):
         `call` are org_id, provider, model, operation (what they are for) and estimated_tokens (input and output
         together), each None when it is not known.
         """
-
-
-@dataclass(frozen=True, slots=True)
-class ObservationCounters:
-    """What was observed in this process since its start."""
-
-    # Calls that gave an event.
-    observed: int = 0
-    # Calls that a guard refused: they gave no event.
-    refused: int = 0
-    # Failures inside the observation itself; each is logged, at most once a minute.
-    failures: int = 0
-
-
-_complaints = Complaints()
-
-
-class _Tally:
-    """The counts behind `ObservationCounters`."""
-
-    def __init__(self) -> None:
-        self.after_fork()
-        register(self)
-
-    def after_fork(self) -> None:
-        """Count anew in a child process, with a lock that no thread of the parent holds."""
-        # Reentrant: a finalizer may end one observation while this thread ends another.
-        self._lock = threading.RLock()
-        self.counters = ObservationCounters()
-        self.process = object()
-
-    def close_at_exit(self) -> None:
-        """Nothing is kept open."""
-
-    def add(self, *, observed: int = 0, refused: int = 0, failures: int = 0) -> None:
-        """Count more."""
-        with self._lock:
-            was = self.counters
-            self.counters = ObservationCounters(
-                was.observed + observed, was.refused + refused, was.failures + failures
-            )
-
-
-_tally = _Tally()
-
-
-def observation_counters() -> ObservationCounters:
-    """Return what was observed so far."""
-    return _tally.counters
-
-
-def complain(kind: str, error: BaseException | str) -> None:
-    """Count a failure of the observation and log it, at most once a minute for each kind; never raises."""
-    _tally.add(failures=1)
-    reason = error if isinstance(error, str) else f"{type(error).__name__} in the observation of a call"
-    _complaints.warn(kind, f"{kind}: {reason}")
 
 
 class Observation:
@@ -132,7 +73,7 @@ class Observation:
         self._reader: ChunkReader | None = None
         self._answer: Any = None
         self._request_id: str | None = None
-        self._process = _tally.process
+        self._process = tally.process
         # One entry, taken by whoever ends the call: list.pop() is atomic, and safe inside a finalizer.
         self._open = [True]
         attributed = current_attribution()
@@ -158,7 +99,7 @@ class Observation:
             )
         except BaseException:
             if self._take():
-                _tally.add(refused=1)
+                tally.add(refused=1)
             raise
 
     def begins(self) -> None:
@@ -214,12 +155,12 @@ class Observation:
                 count_unattributed(fields)
                 self._tracker.track(**fields)
                 self._reader = None  # it may hold the beginning of the text
-                _tally.add(observed=1)
+                tally.add(observed=1)
         except Exception as failure:  # whatever goes wrong here, the service goes on
             complain("event", failure)
 
     def _take(self) -> bool:
-        if self._process is not _tally.process:
+        if self._process is not tally.process:
             return False  # begun before the fork: the parent goes on with it, and this is a copy that is left
         try:
             return self._open.pop()

@@ -11,7 +11,8 @@ from support.model_server import Recorder
 from support.openai_answers import COMPLETION, chat_chunks
 
 from tokentide.producers.attribution import attribution, unattributed_calls
-from tokentide.producers.observation import Observation, observation_counters
+from tokentide.producers.observation import Observation
+from tokentide.producers.observation_tally import observation_counters
 from tokentide.schemas import UsageEvent
 
 NOW = datetime(2026, 11, 28, 1, 2, 3, tzinfo=UTC)

@@ -13,7 +13,8 @@ from pydantic import ValidationError
 from tokentide.producers.attribution import ATTRIBUTABLE
 from tokentide.producers.default_guard import guard_of
 from tokentide.producers.instrumentation.observe import MARK, Observe, Undo
-from tokentide.producers.observation import Guards, Tracker, complain
+from tokentide.producers.observation import Guards, Tracker
+from tokentide.producers.observation_tally import complain
 from tokentide.producers.process import register
 from tokentide.schemas import UsageEvent
 

@@ -13,7 +13,8 @@ from botocore.eventstream import EventStream  # type: ignore[import-untyped]
 from tokentide.producers.instrumentation.bedrock_body import ObservedBody
 from tokentide.producers.instrumentation.deliveries import deliver_answer, open_stream
 from tokentide.producers.instrumentation.observe import Observe, Undo
-from tokentide.producers.observation import Observation, complain
+from tokentide.producers.observation import Observation
+from tokentide.producers.observation_tally import complain
 
 __all__ = ["wrap"]
 

@@ -11,7 +11,8 @@ from typing import Any
 from tokentide.producers.instrumentation.deliveries import deliver_answer, lazy_stream
 from tokentide.producers.instrumentation.methods import Methods, observed
 from tokentide.producers.instrumentation.observe import Observe, Undo
-from tokentide.producers.observation import Observation, complain
+from tokentide.producers.observation import Observation
+from tokentide.producers.observation_tally import complain
 
 __all__ = ["wrap"]
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tokentide.producers.instrumentation.endpoints import api_operation_of
-from tokentide.producers.observation import complain
+from tokentide.producers.observation_tally import complain
 
 __all__ = ["IncludeUsage"]
 

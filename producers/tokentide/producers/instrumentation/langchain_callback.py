@@ -13,7 +13,8 @@ from tokentide.producers.default_guard import guard_of
 from tokentide.producers.instrumentation import checked_defaults
 from tokentide.producers.instrumentation.observe import Observe
 from tokentide.producers.instrumentation.runs import Runs
-from tokentide.producers.observation import Guards, Observation, Tracker, complain
+from tokentide.producers.observation import Guards, Observation, Tracker
+from tokentide.producers.observation_tally import complain
 
 __all__ = ["langchain_callback"]
 

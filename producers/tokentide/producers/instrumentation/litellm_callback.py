@@ -26,7 +26,8 @@ from tokentide.producers.instrumentation.litellm_streams import watch_google_str
 from tokentide.producers.instrumentation.observe import DefaultTracker
 from tokentide.producers.instrumentation.open_call import Clock, OpenCall
 from tokentide.producers.instrumentation.runs import Runs
-from tokentide.producers.observation import Observation, Tracker, complain
+from tokentide.producers.observation import Observation, Tracker
+from tokentide.producers.observation_tally import complain
 from tokentide.producers.usage import event_id_of, joined_metadata
 from tokentide.schemas.provider import canonical_provider
 

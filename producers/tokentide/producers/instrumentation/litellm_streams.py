@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from tokentide.producers.instrumentation.open_call import Chunks, open_calls
-from tokentide.producers.observation import complain
+from tokentide.producers.observation_tally import complain
 
 __all__ = ["watch_google_streams", "watch_streams"]
 

@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from tokentide.producers.instrumentation.deliveries import Deliver
-from tokentide.producers.observation import Observation, complain
+from tokentide.producers.observation import Observation
+from tokentide.producers.observation_tally import complain
 
 __all__ = ["Begin", "Methods", "observed"]
 

@@ -16,7 +16,8 @@ from tokentide.producers.instrumentation.observe import MARK, Observe, Undo
 from tokentide.producers.instrumentation.streams import observe_stream
 from tokentide.producers.instrumentation.wire import observe_body
 from tokentide.producers.left_open import ends_with_the_process
-from tokentide.producers.observation import Observation, complain
+from tokentide.producers.observation import Observation
+from tokentide.producers.observation_tally import complain
 
 __all__ = ["wrap"]
 

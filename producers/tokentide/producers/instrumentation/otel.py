@@ -15,7 +15,8 @@ from tokentide.producers.extraction.reading import Call, Reading, number
 from tokentide.producers.instrumentation import checked_defaults
 from tokentide.producers.instrumentation.observe import DefaultTracker
 from tokentide.producers.instrumentation.runs import Runs
-from tokentide.producers.observation import Tracker, complain
+from tokentide.producers.observation import Tracker
+from tokentide.producers.observation_tally import complain
 from tokentide.producers.usage import event_id_of
 from tokentide.schemas.provider import canonical_provider
 

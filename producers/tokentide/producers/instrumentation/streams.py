@@ -5,7 +5,8 @@ from typing import Any
 
 from tokentide.producers.instrumentation.watched import watch_close
 from tokentide.producers.left_open import ends_with_the_process
-from tokentide.producers.observation import Observation, complain
+from tokentide.producers.observation import Observation
+from tokentide.producers.observation_tally import complain
 
 __all__ = ["AsyncTee", "SyncTee", "is_last", "observe_stream"]
 

@@ -6,7 +6,8 @@ from typing import Any
 from tokentide.producers.instrumentation.streams import is_last
 from tokentide.producers.instrumentation.watched import watch_body
 from tokentide.producers.left_open import ends_with_the_process
-from tokentide.producers.observation import Observation, complain
+from tokentide.producers.observation import Observation
+from tokentide.producers.observation_tally import complain
 
 __all__ = ["observe_body"]
 
