@@ -46,11 +46,10 @@ class Complaints:
         return self
 
     def __exit__(self, *_: object) -> None:
-        # Threads end their contexts at the same moment: whoever takes a sentence says it.
-        while True:
+        while self._later:
             try:
                 kind, sentence = self._later.popleft()
-            except IndexError:
+            except IndexError:  # another thread, at the end of its own, has taken it
                 return
             self.warn(kind, sentence)
 
