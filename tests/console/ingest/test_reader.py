@@ -113,6 +113,17 @@ def test_a_cloud_event_is_named_by_its_source_and_id() -> None:
     )
 
 
+def test_cloud_events_with_other_sources_and_ids_are_other_events() -> None:
+    names = [("a/b", "c"), ("a", "b/c"), ("a", "b%2Fc"), ("a", "b%252Fc")]
+
+    ids = [
+        event({**CLOUD_EVENT, "source": source, "id": name, "data": CALL})["event_id"]
+        for source, name in names
+    ]
+
+    assert ids == ["a/b/c", "a/b%2Fc", "a/b%252Fc", "a/b%25252Fc"]
+
+
 def test_what_the_event_says_wins_over_its_envelope() -> None:
     said = {"eventId": "mine", "userId": "u2", "created_at": "2026-11-27T00:00:00"}
 

@@ -111,12 +111,14 @@ class Reader:
     def _event_id(self, index: int, fields: dict[str, Any], origin: tuple[str, str] | None) -> str:
         """Return an id that the same request makes again, where there is anything to make it of."""
         if origin is not None:
-            return event_id_of(*origin)
+            source, name = origin
+            # Of source/id it must be plain where the id begins: (a/b, c) is not (a, b/c).
+            return event_id_of(source, name.replace("%", "%25").replace("/", "%2F"))
         provider, request_id = fields.get("provider"), fields.get("request_id")
         if isinstance(provider, str) and isinstance(request_id, str) and names_a_call(request_id):
             # As the SDK does: whoever else sees this answer of the provider makes the same event of it.
             return event_id_of(canonical_provider(provider), request_id)
         if self._idempotency_key is not None:
-            name = json.dumps([self._client.name, self._idempotency_key, index])
-            return str(uuid.uuid5(_NAMESPACE, name))
+            place = json.dumps([self._client.name, self._idempotency_key, index])
+            return str(uuid.uuid5(_NAMESPACE, place))
         return new_event_id()
