@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Any, NamedTuple, ParamSpec, Self, TypeVar
 
 from tokentide.producers.complaints import Complaints
-from tokentide.producers.process import register
+from tokentide.producers.process import Renewed
 
 __all__ = [
     "ATTRIBUTABLE",
@@ -163,20 +163,13 @@ class AttributedThreadPoolExecutor(ThreadPoolExecutor):
         return super().submit(attributed(fn), *args, **kwargs)
 
 
-class _Unattributed:
+class _Unattributed(Renewed):
     """How many calls nobody answered for."""
-
-    def __init__(self) -> None:
-        self.after_fork()
-        register(self)
 
     def after_fork(self) -> None:
         """Count anew in a child process, with a lock that no thread of the parent holds."""
         self._lock = threading.RLock()
         self.calls = 0
-
-    def close_at_exit(self) -> None:
-        """Nothing is kept open."""
 
     def add(self) -> None:
         """Count one more."""

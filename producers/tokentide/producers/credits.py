@@ -13,27 +13,23 @@ from typing import Unpack
 from tokentide.producers.complaints import Complaints
 from tokentide.producers.credit_entry import CreditFields
 from tokentide.producers.ledger import CreditLedger
-from tokentide.producers.process import register
+from tokentide.producers.process import Renewed
 from tokentide.schemas import SettingsError
 
 __all__ = ["adjust", "grant", "purchase"]
 
 
-class _Default:
+class _Default(Renewed):
     """The ledger of this process, made when it is first written."""
 
     def __init__(self) -> None:
         self.ledger: CreditLedger | None = None
-        self.after_fork()
-        register(self)
+        super().__init__()
 
     def after_fork(self) -> None:
         """Take a lock that no thread of the parent holds, and log anew."""
         self._lock = threading.RLock()
         self._complaints = Complaints()
-
-    def close_at_exit(self) -> None:
-        """Nothing: the ledger closes itself."""
 
     def get(self) -> CreditLedger | None:
         """Return it; None, and a line in the log once a minute, when the environment is wrong."""

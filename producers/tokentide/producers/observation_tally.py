@@ -4,7 +4,7 @@ import threading
 from dataclasses import dataclass
 
 from tokentide.producers.complaints import Complaints
-from tokentide.producers.process import register
+from tokentide.producers.process import Renewed
 
 __all__ = ["ObservationCounters", "complain", "observation_counters", "tally"]
 
@@ -24,12 +24,8 @@ class ObservationCounters:
 _complaints = Complaints()
 
 
-class _Tally:
+class _Tally(Renewed):
     """The counts behind `ObservationCounters`."""
-
-    def __init__(self) -> None:
-        self.after_fork()
-        register(self)
 
     def after_fork(self) -> None:
         """Count anew in a child process, with a lock that no thread of the parent holds."""
@@ -37,9 +33,6 @@ class _Tally:
         self._lock = threading.RLock()
         self.counters = ObservationCounters()
         self.process = object()
-
-    def close_at_exit(self) -> None:
-        """Nothing is kept open."""
 
     def add(self, *, observed: int = 0, refused: int = 0, failures: int = 0) -> None:
         """Count more."""

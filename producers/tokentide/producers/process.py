@@ -6,7 +6,7 @@ import sys
 import weakref
 from typing import Protocol
 
-__all__ = ["Resident", "Tracker", "abandon", "close_at_worker_exit", "keep", "let_go", "register"]
+__all__ = ["Renewed", "Resident", "Tracker", "abandon", "close_at_worker_exit", "keep", "let_go", "register"]
 
 
 class Resident(Protocol):
@@ -38,6 +38,21 @@ _forks: list[None] = []
 def register(resident: Resident) -> None:
     """Have the resident told of forks and of the end of the process, as long as it exists."""
     _residents.add(resident)
+
+
+class Renewed:
+    """A resident with nothing to finish: it begins with `after_fork`, and does so again in each child process."""
+
+    def __init__(self) -> None:
+        self.after_fork()
+        register(self)
+
+    def after_fork(self) -> None:
+        """Begin: count anew, take a lock that no thread of the parent holds."""
+        raise NotImplementedError
+
+    def close_at_exit(self) -> None:
+        """Nothing is kept open."""
 
 
 def keep(tracker: Tracker) -> None:

@@ -1,19 +1,14 @@
 """LiteLLM's callback, with LiteLLM calling a local server: one event for each call."""
 
-import json
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
+from support.litellm_told import ID, Events, chunk, events_told
 from support.model_server import ModelServer, json_answer, sse_answer
 
 # LiteLLM and what it imports take 3 s.
 pytestmark = pytest.mark.slow
 
-TESTS = Path(__file__).parents[2]
-ID = "chatcmpl-B9MBs8CjcvOU2jLn4n570S5qMJKcT"
 USAGE = {
     "prompt_tokens": 100,
     "completion_tokens": 50,
@@ -32,16 +27,6 @@ ANSWER = {
 }
 
 
-def chunk(text: str, reason: str | None = None) -> dict[str, Any]:
-    return {
-        "id": ID,
-        "object": "chat.completion.chunk",
-        "created": 1772366400,
-        "model": "gpt-4o-2024-08-06",
-        "choices": [{"index": 0, "delta": {"role": "assistant", "content": text}, "finish_reason": reason}],
-    }
-
-
 CHUNKS = [chunk("Hel"), chunk("lo"), chunk("", "stop"), {**chunk(""), "choices": [], "usage": USAGE}]
 
 
@@ -54,7 +39,7 @@ EMBEDDED = {
 
 
 @pytest.fixture(scope="module")
-def told() -> dict[str, list[dict[str, Any]]]:
+def told() -> Events:
     """The events of each kind of call in `support/litellm_calls.py`."""
     server = ModelServer()
     for kind in ("answer", "answer_async"):
@@ -64,18 +49,7 @@ def told() -> dict[str, list[dict[str, Any]]]:
     refusal = json_answer({"error": {"message": "Say hello is wrong"}}, status=400)
     server.answer("/error/chat/completions", refusal)
     server.answer("/embeddings/embeddings", json_answer(EMBEDDED))
-    done = subprocess.run(
-        [sys.executable, "-m", "support.litellm_calls", server.url],
-        cwd=TESTS,
-        capture_output=True,
-        text=True,
-        timeout=240,
-    )
-    server.close()
-    assert done.returncode == 0, done.stderr[-3000:]
-    (line,) = [line for line in done.stdout.splitlines() if line.startswith("events:")]
-    events: dict[str, list[dict[str, Any]]] = json.loads(line.removeprefix("events:"))
-    return events
+    return events_told("support.litellm_calls", server)
 
 
 def chosen(event: dict[str, Any], names: dict[str, Any]) -> dict[str, Any]:

@@ -1,33 +1,17 @@
 """LiteLLM's callback: calls that are left or cancelled, of which LiteLLM tells nothing, give one event each."""
 
-import json
-import subprocess
-import sys
 import threading
-from pathlib import Path
 from typing import Any
 
 import pytest
+from support.litellm_told import ID, Events, chunk, events_told
 from support.model_server import ModelServer, json_answer, sse_answer
 
 # LiteLLM and what it imports take 3 s.
 pytestmark = pytest.mark.slow
 
-TESTS = Path(__file__).parents[2]
-ID = "chatcmpl-B9MBs8CjcvOU2jLn4n570S5qMJKcT"
 RESPONSE_ID = "resp_67ccd2bed1ec8190b14f964abc0542670bb6a6b452d3795b"
 LEFT = {"status": "cancelled", "estimated": True, "stream": True}
-Events = dict[str, list[dict[str, Any]]]
-
-
-def chunk(text: str, reason: str | None = None) -> dict[str, Any]:
-    return {
-        "id": ID,
-        "object": "chat.completion.chunk",
-        "created": 1772366400,
-        "model": "gpt-4o-2024-08-06",
-        "choices": [{"index": 0, "delta": {"role": "assistant", "content": text}, "finish_reason": reason}],
-    }
 
 
 CHUNKS = [chunk("Hello, "), chunk("how are you"), chunk(" today?"), chunk("", "stop")]
@@ -117,21 +101,7 @@ def told() -> Events:
     """The events of each kind of call in `support/litellm_left.py`."""
     server = ModelServer()
     lay_down(server)
-    done = subprocess.run(
-        [sys.executable, "-m", "support.litellm_left", server.url],
-        cwd=TESTS,
-        capture_output=True,
-        text=True,
-        timeout=240,
-    )
-    server.close()
-    assert done.returncode == 0, done.stderr[-3000:]
-    events: Events = {}
-    for line in done.stdout.splitlines():
-        if line.startswith("events:"):
-            for kind, found in json.loads(line.removeprefix("events:")).items():
-                events[kind] = events.get(kind, []) + found
-    return events
+    return events_told("support.litellm_left", server)
 
 
 def only(events: list[dict[str, Any]], expected: dict[str, Any]) -> dict[str, Any]:

@@ -185,10 +185,8 @@ def _bounded(raw: Mapping[str, Any]) -> dict[str, Any]:
         if len(whole) <= _MAX_RAW_BYTES:
             kept: dict[str, Any] = from_json(whole)
             return kept
-    except (
-        ValueError
-    ):  # half of a surrogate pair, a number of thousands of digits, lists in lists without end
-        pass
+    except ValueError:
+        pass  # half of a surrogate pair, a number of thousands of digits, lists in lists without end
     return _bounded_by_entry(plain(raw))
 
 

@@ -15,7 +15,7 @@ from tokentide.producers.default_guard import guard_of
 from tokentide.producers.instrumentation.observe import MARK, Observe, Undo
 from tokentide.producers.observation import Guards, Tracker
 from tokentide.producers.observation_tally import complain
-from tokentide.producers.process import register
+from tokentide.producers.process import Renewed
 from tokentide.schemas import UsageEvent
 
 __all__ = ["INTEGRATIONS", "checked_defaults", "instrument", "uninstrument"]
@@ -49,19 +49,12 @@ _logger = logging.getLogger("tokentide.producers")
 _unmetered: set[str] = set()
 
 
-class _Turns:
+class _Turns(Renewed):
     """One thread wraps at a time: two that find a client unmetered at once would each wrap it."""
-
-    def __init__(self) -> None:
-        self.after_fork()
-        register(self)
 
     def after_fork(self) -> None:
         """Have a lock that no thread of the parent holds."""
         self.lock = threading.RLock()
-
-    def close_at_exit(self) -> None:
-        """Nothing is kept open."""
 
 
 _turns = _Turns()

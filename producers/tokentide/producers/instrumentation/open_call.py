@@ -117,9 +117,8 @@ class OpenCall:
                 error = None if _is_finished(self.chunks, self.request) else error
             elif self._is_opened:
                 self._observation.opened()
-            elif (
-                self._answer is not None
-            ):  # its task was cancelled, or the process ended, before this was told
+            elif self._answer is not None:
+                # Its task was cancelled, or the process ended, before this was told.
                 self._observation.answer(self._answer)
                 error = None
             else:
